@@ -1,0 +1,107 @@
+"""What the proxy asks of the thing that drives it, so that real sockets and a virtual world are interchangeable.
+
+``Pump`` implements :class:`Loop` over epoll, ``MemoryLoop`` over a heap of virtual events. The proxy is written against
+these names only; it never sees a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from hostmesh.base.var import Turn
+from hostmesh.naming.addr import Endpoint
+
+Address = tuple[str, int]
+"""(numeric IP, port)."""
+
+
+class TimerHandle(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Session(Protocol):
+    """One side's protocol on one connection; called by its transport, never re-entrantly.
+
+    After ``connection_lost`` nothing is called any more.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes arrived (never empty)."""
+        ...
+
+    def eof_received(self) -> None:
+        """The peer will send no more; the transport stays open for writing until it is closed."""
+        ...
+
+    def connection_lost(self, error: OSError | None) -> None:
+        """The connection is gone: ``error`` tells why, None means that we closed it."""
+        ...
+
+    def writable(self) -> None:
+        """The write buffer has drained below its low mark after ``transport.blocked`` was seen True."""
+        ...
+
+
+class Transport(Protocol):
+    """One connection's bytes.
+
+    ``write`` never blocks: what the kernel refuses is buffered, and ``blocked`` turns True above the high mark; a
+    writer that ignores it is the one way to make memory grow, so both halves of an exchange look at it.
+    """
+
+    blocked: bool
+    peer: Address
+    local: Address
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause(self) -> None:
+        """Deliver no more data until ``resume``."""
+        ...
+
+    def resume(self) -> None: ...
+
+    def shutdown_write(self) -> None:
+        """Send FIN after what is buffered; reading goes on."""
+        ...
+
+    def close(self) -> None:
+        """Send what is buffered, then close; no more data is delivered."""
+        ...
+
+    def abort(self) -> None:
+        """Close now; buffered bytes are lost and the peer sees a reset where the protocol allows."""
+        ...
+
+    @property
+    def closed(self) -> bool: ...
+
+
+class Connecting(Protocol):
+    """A connection attempt in progress."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """Time, timers, turns and connections."""
+
+    turn: Turn
+    now: Callable[[], float]
+
+    def call_at(self, when: float, fn: Callable[..., object], *args: object) -> TimerHandle: ...
+
+    def connect(
+        self,
+        endpoint: Endpoint,
+        timeout: float,
+        on_connected: Callable[[Transport], Session],
+        on_failed: Callable[[OSError], None],
+    ) -> Connecting:
+        """Dial ``endpoint``; exactly one of the callbacks runs, later, unless the attempt is cancelled.
+
+        ``on_connected`` returns the session that will receive the transport's events. ``timeout`` is seconds;
+        exceeding it is a ``TimeoutError``.
+        """
+        ...

@@ -1,0 +1,175 @@
+"""The loop: one epoll set, a ready list, a timer wheel, and trio as its guest.
+
+The pump is the host loop and trio runs inside it (``trio.lowlevel.start_guest_run``): a data-path event costs one
+epoll wake-up and no trio scheduling at all, while control tasks, which are rare, pay a thread hand-off. Measured
+against the same callbacks inside a trio task: 15-25 % less CPU per request at fixed rates (docs/architecture.md).
+
+Nothing here knows what the descriptors are for: transports, listeners and the guest's mailbox register a callback.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import outcome
+import trio
+
+from hostmesh.base.env import Env
+from hostmesh.base.var import Turn
+from hostmesh.pump.wheel import Timer, Wheel
+
+BATCH = 32
+"""Events taken from epoll at once: at some 50 us each this bounds a batch to about 2 ms, so that timers, the admin
+API and namers are never far away. Level-triggered epoll reports the rest next time."""
+
+
+class Pump:
+    """Drives callbacks of descriptors, timers and turns on one thread.
+
+    ``report`` receives every exception that a callback let escape; the loop goes on (hardening R12).
+    """
+
+    def __init__(self, env: Env, report: Callable[[BaseException], None]) -> None:
+        self.now = env.now
+        self.report = report
+        self.turn = Turn(on_error=report)
+        self.wheel = Wheel()
+        self.call_at = self.wheel.set
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._closing: list[socket.socket] = []
+        self._mail: deque[Callable[[], object]] = deque()
+        self._mail_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._outcome: outcome.Outcome[Any] | None = None
+        self.batches = 0
+        self.events = 0
+        self.worst_pause = 0.0
+        self.busy = 0.0
+        self.add(self._mail_fd, select.EPOLLIN, self._read_mail)
+
+    # -- descriptors ----------------------------------------------------------------------------------------------
+
+    def add(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, mask)
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._epoll.modify(fd, mask)
+
+    def remove(self, fd: int) -> None:
+        """Take a descriptor out at once: later events of the same batch find no handler."""
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close_later(self, sock: socket.socket) -> None:
+        """close(2) after the batch, so that the number cannot be reused while the batch still mentions it."""
+        self._closing.append(sock)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def step(self, wait: bool = True) -> None:
+        """One batch: wait for events (at most until the next timer), run them, then timers, then turns."""
+        turn = self.turn
+        if turn or not wait:
+            timeout: float = 0
+        else:
+            due = self.wheel.next_due()
+            if due is None:
+                timeout = -1
+            else:
+                timeout = due - self.now()
+                if timeout < 0:
+                    timeout = 0
+        events = self._epoll.poll(timeout, BATCH)
+        start = self.now()
+        handlers = self._handlers
+        for fd, mask in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler(mask)
+                except Exception as error:
+                    self.report(error)
+        self.wheel.run(start, self.report)
+        if turn:
+            turn.run()
+        if self._closing:
+            for sock in self._closing:
+                sock.close()
+            self._closing.clear()
+        self.batches += 1
+        self.events += len(events)
+        pause = self.now() - start
+        self.busy += pause
+        if pause > self.worst_pause:
+            self.worst_pause = pause
+
+    def take_worst_pause(self) -> float:
+        """Seconds of the longest batch since the last call, and start anew."""
+        worst, self.worst_pause = self.worst_pause, 0.0
+        return worst
+
+    # -- trio, the guest ------------------------------------------------------------------------------------------
+
+    def post(self, fn: Callable[[], object]) -> None:
+        """Run ``fn`` on the loop's thread; may be called from any thread."""
+        self._mail.append(fn)
+        os.eventfd_write(self._mail_fd, 1)
+
+    def _read_mail(self, _mask: int) -> None:
+        try:
+            os.eventfd_read(self._mail_fd)
+        except BlockingIOError:
+            return
+        mail = self._mail
+        # Only what is there now: a guest that posts again at every tick must not keep the data path waiting.
+        for _ in range(len(mail)):
+            try:
+                mail.popleft()()
+            except Exception as error:
+                self.report(error)
+
+    def run(self, main: Callable[[], Awaitable[Any]]) -> Any:
+        """Run ``main`` as trio's main task, and the data path around it, until ``main`` returns.
+
+        Returns what ``main`` returned or raises what it raised. Descriptors still registered are left to their owners.
+        """
+        trio.lowlevel.start_guest_run(
+            main,
+            run_sync_soon_threadsafe=self.post,
+            done_callback=self._done,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
+        step = self.step
+        while self._outcome is None:
+            step()
+        return self._outcome.unwrap()
+
+    def _done(self, result: outcome.Outcome[Any]) -> None:
+        self._outcome = result
+
+    def close(self) -> None:
+        """Give back the epoll set and the mailbox. Transports must have been closed before."""
+        for sock in self._closing:
+            sock.close()
+        self._closing.clear()
+        self._epoll.close()
+        os.close(self._mail_fd)
+
+    def statistics(self) -> dict[str, float]:
+        return {
+            "descriptors": len(self._handlers),
+            "timers": len(self.wheel),
+            "batches": self.batches,
+            "events": self.events,
+            "worst_pause_ms": self.worst_pause * 1000,
+            "busy_s": self.busy,
+        }
+
+
+__all__ = ["BATCH", "Pump", "Timer"]

@@ -1,0 +1,317 @@
+"""A TCP connection in the pump: read on readiness, write at once, buffer only what the kernel refuses."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from typing import TYPE_CHECKING
+
+from hostmesh.pump.loop import Address, Session, TimerHandle
+
+if TYPE_CHECKING:
+    from hostmesh.pump.pump import Pump
+
+HIGH_MARK = 64 * 1024
+"""Bytes buffered for writing at which ``blocked`` turns True: the resident bound per direction of design rule 7."""
+
+LOW_MARK = 16 * 1024
+"""Bytes left at which a blocked writer is told to go on: low enough that it writes a full segment train next."""
+
+READ_SMALL = 16 * 1024
+"""First read size: a request head or a small answer; CPython allocates the whole of it before the call."""
+
+READ_LARGE = 64 * 1024
+"""Read size once a read came back full: a body is being streamed and fewer, larger calls are cheaper."""
+
+WRITE_STALL = 60.0
+"""Seconds without any progress on a non-empty write buffer after which the connection is cut (hardening R2)."""
+
+LINGER_READ = 256 * 1024
+"""Bytes thrown away after an early close so that the peer reads our answer before it sees a reset (RFC 9112 9.6)."""
+
+LINGER_TIME = 2.0
+"""Seconds that such a lingering close may take."""
+
+
+class SocketTransport:
+    """One connected, non-blocking socket, owned: it is closed here and nowhere else."""
+
+    __slots__ = (
+        "_armed",
+        "_eof",
+        "_fd",
+        "_hung",
+        "_lingering",
+        "_out",
+        "_out_bytes",
+        "_paused",
+        "_pump",
+        "_read_size",
+        "_send",
+        "_shut",
+        "_sock",
+        "_stall",
+        "_state",
+        "blocked",
+        "bytes_in",
+        "bytes_out",
+        "local",
+        "peer",
+        "session",
+    )
+
+    # _state: 0 open, 1 closing (flushing), 2 closed
+    def __init__(self, pump: Pump, sock: socket.socket, peer: Address, local: Address) -> None:
+        self._pump = pump
+        self._sock = sock
+        self._send = sock.send
+        self._fd = sock.fileno()
+        self.peer = peer
+        self.local = local
+        self.session: Session | None = None
+        self.blocked = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._out: deque[memoryview] = deque()
+        self._out_bytes = 0
+        self._paused = False
+        self._hung = False
+        self._eof = False
+        self._shut = False
+        self._state = 0
+        self._read_size = READ_SMALL
+        self._lingering = 0
+        self._stall: TimerHandle | None = None
+        self._armed = 0
+
+    def open(self) -> None:
+        """Enter the epoll set. ``session`` must be set before the current batch ends."""
+        self._armed = EPOLLIN
+        self._pump.add(self._fd, EPOLLIN, self.on_event)
+
+    @property
+    def closed(self) -> bool:
+        return self._state != 0
+
+    def on_event(self, mask: int) -> None:
+        """Readiness, from the pump. One read per readiness: fairness between connections is the kernel's order."""
+        if mask & EPOLLIN and not self._paused:
+            try:
+                data = self._sock.recv(self._read_size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._lost(error)
+                return
+            if data:
+                size = len(data)
+                self.bytes_in += size
+                if size == self._read_size:
+                    self._read_size = READ_LARGE
+                if self._state:
+                    self._linger(size)
+                else:
+                    self.session.data_received(data)  # type: ignore[union-attr]  # set before the batch in which it was opened ended
+            else:
+                self._on_eof()
+        elif mask & (EPOLLHUP | EPOLLERR):
+            self._on_hang_up()
+            return
+        if mask & EPOLLOUT and self._state != 2:
+            self._flush()
+
+    def _on_eof(self) -> None:
+        self._eof = True
+        self._arm(self._armed & ~EPOLLIN)
+        if self._state:
+            self._finish_close()
+        else:
+            self.session.eof_received()  # type: ignore[union-attr]  # set before the batch in which it was opened ended
+
+    def _on_hang_up(self) -> None:
+        # Level-triggered epoll reports HUP and ERR whatever is armed. While reading is paused we cannot consume the
+        # condition, so the descriptor leaves the set until resume() (else the loop spins).
+        if self._paused and not self._eof and self._state == 0:
+            self._hung = True
+            self._pump.remove(self._fd)
+            self._armed = 0
+            return
+        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._lost(OSError(error, errno.errorcode.get(error, "?")) if error else ConnectionResetError(errno.ECONNRESET, "hung up"))
+
+    def _arm(self, mask: int) -> None:
+        if mask != self._armed and self._state != 2 and not self._hung:
+            self._armed = mask
+            self._pump.modify(self._fd, mask)
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._arm(self._armed & ~EPOLLIN)
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._state:
+                return
+            if self._hung:
+                self._hung = False
+                self._armed = EPOLLIN | (EPOLLOUT if self._out else 0)
+                self._pump.add(self._fd, self._armed, self.on_event)
+            elif not self._eof:
+                self._arm(self._armed | EPOLLIN)
+
+    def write(self, data: bytes) -> None:
+        if self._state or self._shut:
+            return
+        if not self._out:
+            try:
+                sent = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._fail_later(error)
+                return
+            self.bytes_out += sent
+            if sent == len(data):
+                return
+            self._out.append(memoryview(data)[sent:])
+            self._out_bytes = len(data) - sent
+            self._arm(self._armed | EPOLLOUT)
+            self._stall = self._pump.call_at(self._pump.now() + WRITE_STALL, self._stalled, self.bytes_out)
+        else:
+            self._out.append(memoryview(data))
+            self._out_bytes += len(data)
+        if self._out_bytes >= HIGH_MARK:
+            self.blocked = True
+
+    def _flush(self) -> None:
+        out = self._out
+        try:
+            while out:
+                piece = out[0]
+                sent = self._send(piece)
+                self.bytes_out += sent
+                self._out_bytes -= sent
+                if sent < len(piece):
+                    out[0] = piece[sent:]
+                    break
+                out.popleft()
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._lost(error)
+            return
+        if not out:
+            self._arm(self._armed & ~EPOLLOUT)
+            if self._stall is not None:
+                self._stall.cancel()
+                self._stall = None
+            if self._shut:
+                self._shutdown_socket()
+            if self._state == 1:
+                self._half_close()
+                return
+        if self.blocked and self._out_bytes <= LOW_MARK:
+            self.blocked = False
+            if self._state == 0 and self.session is not None:
+                self.session.writable()
+
+    def _stalled(self, bytes_out: int) -> None:
+        if self.bytes_out == bytes_out:
+            self._lost(TimeoutError(errno.ETIMEDOUT, f"no progress in writing for {WRITE_STALL:.0f} s"))
+        else:
+            self._stall = self._pump.call_at(self._pump.now() + WRITE_STALL, self._stalled, self.bytes_out)
+
+    def shutdown_write(self) -> None:
+        if not self._shut and self._state == 0:
+            self._shut = True
+            if not self._out:
+                self._shutdown_socket()
+
+    def _shutdown_socket(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                self._fail_later(error)
+
+    def close(self) -> None:
+        if self._state == 0:
+            self._state = 1
+            if not self._out:
+                self._half_close()
+
+    def _half_close(self) -> None:
+        # Closing with unread input makes the kernel send a reset, which can destroy the answer on its way to the
+        # peer (RFC 9112 section 9.6). So: FIN first, read and drop for a moment, then close.
+        if self._eof:
+            self._finish_close()
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._finish_close()
+            return
+        if self._stall is not None:
+            self._stall.cancel()
+        self._stall = self._pump.call_at(self._pump.now() + LINGER_TIME, self._finish_close)
+        if self._hung:
+            self._finish_close()
+            return
+        self._paused = False
+        self._arm(EPOLLIN)
+        self._read_size = READ_LARGE
+
+    def _linger(self, size: int) -> None:
+        self._lingering += size
+        if self._lingering > LINGER_READ:
+            self._finish_close()
+
+    def _finish_close(self) -> None:
+        if self._state != 2:
+            self._release()
+            session, self.session = self.session, None
+            if session is not None:
+                self._pump.turn.call_soon(session.connection_lost, None)
+
+    def abort(self) -> None:
+        if self._state != 2:
+            self._release()
+            session, self.session = self.session, None
+            if session is not None:
+                self._pump.turn.call_soon(session.connection_lost, None)
+
+    def reset(self) -> None:
+        """As :meth:`abort`, and the peer sees RST instead of FIN: the cut of a message that must not look complete."""
+        if self._state != 2:
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            except OSError as error:
+                self._pump.report(error)
+            self.abort()
+
+    def _fail_later(self, error: OSError) -> None:
+        # write() runs inside a session's own method; telling it now would re-enter it.
+        self._pump.turn.call_soon(self._lost, error)
+
+    def _lost(self, error: OSError) -> None:
+        if self._state == 2:
+            return
+        self._release()
+        session, self.session = self.session, None
+        if session is not None:
+            session.connection_lost(error)
+
+    def _release(self) -> None:
+        self._state = 2
+        self._out.clear()
+        self._out_bytes = 0
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if not self._hung:
+            self._pump.remove(self._fd)
+        self._pump.close_later(self._sock)
