@@ -1,0 +1,66 @@
+# The developer's interface. Everything runs from .venv, which the first target that needs it creates.
+#
+#   make run      the demo: two services, a router on 4140, admin on 9990
+#   make check    format, lint, types, import contracts
+#   make fast     unit and flow tests (seconds)
+#   make test     every test
+#   make bench    cost and latency beside nginx, HAProxy and Envoy   (ARGS="--quick hostmesh envoy")
+#   make fuzz     a million generated messages through lane and judge (ARGS="--seed 7 --count 50000")
+#   make lock     requirements.lock and requirements-dev.lock from pyproject.toml
+#   make servers  tools that some tests need and that are no dependency of hostmesh
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARGS ?=
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+        --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.PHONY: run check fast test bench fuzz lock servers format clean
+
+run: .venv/.installed
+	@$(BIN)/hostmesh demo $(ARGS)
+
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Not named after the folder: "make test" must run although tests/ is never out of date.
+fast: .venv/.installed
+	@$(BIN)/python -m pytest tests/unit tests/flow -m "not slow" $(ARGS)
+
+# In CI the tools of `servers` must be there (tests/conftest.py fails instead of skipping), so they are made first.
+test: .venv/.installed $(if $(CI),servers)
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/.installed
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: .venv/.installed
+	@$(BIN)/python -m tests.fuzz.lane_vs_h11 $(or $(ARGS),--count 1000000)
+
+lock: .venv/.installed
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
+
+servers: .servers/tools/.installed
+
+# kubernetes-validate brings JSON schemas of every Kubernetes version: too heavy for the development environment.
+.servers/tools/.installed:
+	@$(PYTHON) -m venv .servers/tools
+	@.servers/tools/bin/pip install --quiet kubernetes-validate==1.37.0
+	@touch $@
+
+.venv/.installed: requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .servers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
