@@ -1,0 +1,93 @@
+"""The lane: HTTP/1 heads that one strict pattern proves, a proper subset of RFC 9112.
+
+CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form or ``*``
+targets without ``#``, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts h11 reads as
+the same events; tests/fuzz/lane_vs_h11.py holds that. The lane never refuses: it only does not recognise.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hostmesh.protocol import h1_judge
+from hostmesh.protocol.h1_fields import TOKEN, find_special
+from hostmesh.protocol.h1_meaning import build_request, build_response
+from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead
+from hostmesh.protocol.limits import Limits
+
+__all__ = [
+    "CHUNKED",
+    "UNTIL_CLOSE",
+    "BadMessage",
+    "RequestHead",
+    "ResponseHead",
+    "find_end",
+    "parse_request",
+    "parse_response",
+]
+
+# Possessive quantifiers: no backtracking state, so a head that fails, fails in one pass (R8).
+_LINES = rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
+_request = re.compile(rb"([A-Z]++) (/[!-\"$-~]*+|\*) HTTP/1\.([01])\r\n" + _LINES).match
+_response = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + _LINES).match
+_BLANK_LINE = b"\r\n\r\n"
+
+
+def find_end(buf: bytes | bytearray, start: int = 0) -> int:
+    """Index just after the head's empty line, or -1. ``start`` is where the last search of this buffer
+    stopped.
+    """
+    found = buf.find(_BLANK_LINE, start - 3 if start > 3 else 0)
+    return found + 4 if found >= 0 else -1
+
+
+def parse_request(
+    buf: bytes | bytearray, limits: Limits, pos: int = 0, searched: int = 0
+) -> RequestHead | None:
+    """Parse the request head that starts at ``buf[pos]``.
+
+    Returns None when it is not complete; a head that is already over a limit, or cannot become one, is
+    refused at once. On the next call with more bytes pass ``searched=len(buf)`` of this one, so that a head
+    arriving byte by byte is not scanned again each time. Raises BadMessage.
+    """
+    if searched and buf.find(_BLANK_LINE, max(pos, searched - 3)) < 0:
+        h1_judge.incomplete_request(buf, limits, pos, searched)
+        return None
+    match = _request(buf, pos)
+    if match is None:
+        return h1_judge.judge_request(buf, limits, pos)
+    method, target, minor, block = match.groups()
+    start, end = match.span(4)
+    if end - pos > 400:
+        h1_judge.check_request_size(start - 2 - pos, block, limits)
+    found = find_special(buf, start - 1, end)
+    return build_request(method, target, 11 if minor == b"1" else 10, block, found, end + 2)
+
+
+def parse_response(
+    buf: bytes | bytearray,
+    limits: Limits,
+    method: bytes,
+    pos: int = 0,
+    searched: int = 0,
+    upgrade: bool = False,
+) -> ResponseHead | None:
+    """Parse the response head at ``buf[pos]``, the answer to a request with ``method``.
+
+    ``upgrade`` says that the request carried Upgrade: only then is 101 legal. Otherwise as
+    :func:`parse_request`.
+    """
+    if searched and buf.find(_BLANK_LINE, max(pos, searched - 3)) < 0:
+        h1_judge.incomplete_response(buf, limits, pos, searched)
+        return None
+    match = _response(buf, pos)
+    if match is None:
+        return h1_judge.judge_response(buf, limits, method, pos, upgrade)
+    minor, status, reason, block = match.groups()
+    start, end = match.span(4)
+    if end - pos > 400:
+        h1_judge.check_response_size(start - 2 - pos, block, limits)
+    found = find_special(buf, start - 1, end)
+    return build_response(
+        int(status), reason, 11 if minor == b"1" else 10, block, found, end + 2, method, upgrade
+    )

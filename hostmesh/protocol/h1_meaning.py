@@ -1,0 +1,283 @@
+"""What a proved HTTP/1 head means: framing, routing host, connection options.
+
+The lane (:mod:`h1_head`) and the judge (:mod:`h1_judge`) prove that a head is well formed, each in its own
+way; both then call :func:`build_request` or :func:`build_response`, so they cannot differ in what they make
+of it.
+"""
+
+from __future__ import annotations
+
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h1_fields import HOP_BY_HOP, is_authority, is_length, is_token
+from hostmesh.protocol.h1_message import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    RequestHead,
+    ResponseHead,
+    Special,
+    bad_request,
+    bad_response,
+    excerpt,
+)
+
+# What a Connection field can never make us drop (T5): framing, routing, credentials and what a proxy vouches
+# for.
+_NEVER_NOMINATED = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"expect",
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"via",
+        b"forwarded",
+        b"max-forwards",
+        b"dtab-local",
+        b"cache-control",
+        b"date",
+    }
+)
+_NEVER_NOMINATED_PREFIXES = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
+# Special fields that may stay where they are in a forwarded block; any other one makes the head not plain.
+_STAYS = frozenset({b"via", b"forwarded", b"max-forwards"})
+
+
+class _Options:
+    """What the Connection fields of one head say."""
+
+    __slots__ = ("close", "keep_alive", "nominated", "upgrade")
+
+    def __init__(self) -> None:
+        self.close = False
+        self.keep_alive = False
+        self.upgrade = False
+        self.nominated: frozenset[bytes] = frozenset()
+
+    def read(self, value: bytes) -> None:
+        for part in value.lower().split(b","):
+            option = part.strip(b" \t")
+            if option == b"keep-alive":
+                self.keep_alive = True
+            elif option == b"close":
+                self.close = True
+            elif option == b"upgrade":
+                self.upgrade = True
+            elif (
+                option not in HOP_BY_HOP
+                and option not in _NEVER_NOMINATED
+                and not option.startswith(_NEVER_NOMINATED_PREFIXES)
+                and is_token(option)
+            ):
+                self.nominated |= {option}
+
+
+def _read_length(value: bytes, previous: int | None) -> int | str:
+    """The length, or what is wrong with it."""
+    if not is_length(value):
+        return f"Content-Length {excerpt(value)} is not a decimal number of at most 19 digits"
+    length = int(value)
+    if previous is not None and previous != length:
+        return f"conflicting Content-Length headers: {previous} and {length}"
+    return length
+
+
+def build_request(
+    method: bytes,
+    target: bytes,
+    version: int,
+    block: bytes,
+    found: Special,
+    end: int,
+    authority: bytes | None = None,
+) -> RequestHead:
+    """Give a proved request head its meaning.
+
+    ``found`` are the special fields as :func:`find_special` returns them; ``authority`` is that of an
+    absolute-form target, which then wins over Host (F18). Raises BadMessage for framing, host or expectation
+    that we refuse.
+    """
+    host = length = coding = upgrade = None
+    options = None
+    expect_continue = False
+    plain = canonical = True
+    special = []
+    for raw, value in found:
+        name = raw.lower()
+        if value[-1:] in b" \t":
+            stripped = value.rstrip(b" \t")
+            canonical = canonical and stripped == value
+            value = stripped
+        special.append((name, value))
+        if name == b"host":
+            if host is not None:
+                raise bad_request(f"two Host headers: {excerpt(host)} and {excerpt(value)}")
+            if not is_authority(value):
+                raise bad_request(
+                    f"Host {excerpt(value)} is not a host name or address with an optional port"
+                )
+            host = value
+        elif name == b"content-length":
+            if length is not None:
+                canonical = False
+            checked = _read_length(value, length)
+            if isinstance(checked, str):
+                raise bad_request(checked, Reason.BAD_FRAMING)
+            length = checked
+            if value[0] == 0x30 and value != b"0":
+                canonical = False
+        elif name in _STAYS:
+            pass
+        else:
+            plain = False
+            if name == b"connection":
+                if options is None:
+                    options = _Options()
+                options.read(value)
+            elif name == b"transfer-encoding":
+                if coding is not None:
+                    raise bad_request("two Transfer-Encoding headers", Reason.BAD_FRAMING)
+                coding = value.lower()
+            elif name == b"upgrade":
+                upgrade = value if upgrade is None else upgrade + b", " + value
+            elif name == b"expect":
+                if value.lower() == b"100-continue":
+                    expect_continue = version == 11
+                elif version == 11:
+                    raise bad_request(f"Expect {excerpt(value)} is not 100-continue", Reason.UNSUPPORTED, 417)
+    if coding is not None:
+        if length is not None:
+            raise bad_request("both Content-Length and Transfer-Encoding", Reason.BAD_FRAMING)
+        if version == 10:
+            raise bad_request("Transfer-Encoding in an HTTP/1.0 request", Reason.BAD_FRAMING)
+        if coding != b"chunked":
+            raise bad_request(
+                f"Transfer-Encoding {excerpt(coding)}: only chunked is supported", Reason.UNSUPPORTED, 501
+            )
+        length = CHUNKED
+    if authority is not None:
+        if host != authority:
+            canonical = False
+        host = authority
+    elif host is None:
+        if version == 11:
+            raise bad_request("no Host header in an HTTP/1.1 request")
+        host = b""
+        canonical = False
+    if options is None:
+        keep_alive = version == 11
+        nominated: frozenset[bytes] = frozenset()
+        upgrade = None
+    else:
+        keep_alive = not options.close and (version == 11 or options.keep_alive)
+        nominated = options.nominated
+        if not options.upgrade or version == 10:
+            upgrade = None
+    return RequestHead(
+        method,
+        target,
+        host,
+        version,
+        block,
+        special,
+        end,
+        length or 0,
+        keep_alive,
+        plain and canonical,
+        canonical,
+        expect_continue,
+        upgrade,
+        nominated,
+    )
+
+
+def build_response(
+    status: int,
+    reason: bytes,
+    version: int,
+    block: bytes,
+    found: Special,
+    end: int,
+    method: bytes,
+    upgrade: bool = False,
+) -> ResponseHead:
+    """Give a proved response head its meaning; ``method`` is that of the request it answers."""
+    length = coding = None
+    options = None
+    plain = canonical = True
+    special = []
+    for raw, value in found:
+        name = raw.lower()
+        if value[-1:] in b" \t":
+            stripped = value.rstrip(b" \t")
+            canonical = canonical and stripped == value
+            value = stripped
+        special.append((name, value))
+        if name == b"content-length":
+            if length is not None:
+                canonical = False
+            checked = _read_length(value, length)
+            if isinstance(checked, str):
+                raise bad_response(checked, Reason.BAD_FRAMING)
+            length = checked
+            if value[0] == 0x30 and value != b"0":
+                canonical = False
+        elif name in _STAYS:
+            pass
+        else:
+            plain = False
+            if name == b"connection":
+                if options is None:
+                    options = _Options()
+                options.read(value)
+            elif name == b"transfer-encoding":
+                if coding is not None:
+                    raise bad_response("two Transfer-Encoding headers in the response", Reason.BAD_FRAMING)
+                coding = value.lower()
+    if coding is not None:
+        if length is not None:
+            raise bad_response(
+                "both Content-Length and Transfer-Encoding in the response", Reason.BAD_FRAMING
+            )
+        if version == 10:
+            raise bad_response("Transfer-Encoding in an HTTP/1.0 response", Reason.BAD_FRAMING)
+        if coding != b"chunked":
+            raise bad_response(
+                f"Transfer-Encoding {excerpt(coding)} in the response: only chunked is supported",
+                Reason.BAD_FRAMING,
+            )
+        length = CHUNKED
+    if status < 200 or status == 204:
+        if status == 101 and not upgrade:
+            raise bad_response("101 Switching Protocols, and nobody asked for an upgrade")
+        # RFC 9110 8.6: neither may declare a length. We drop the field rather than the response.
+        if length is not None:
+            plain = canonical = False
+            length = None
+        has_body = False
+    else:
+        if length is None and method != b"HEAD" and status != 304:
+            length = UNTIL_CLOSE
+        has_body = method != b"HEAD" and status != 304 and length != 0
+    if options is None:
+        keep_alive = version == 11
+        nominated: frozenset[bytes] = frozenset()
+    else:
+        keep_alive = not options.close and (version == 11 or options.keep_alive)
+        nominated = options.nominated
+    if has_body and length == UNTIL_CLOSE:
+        keep_alive = False
+    return ResponseHead(
+        status,
+        reason,
+        version,
+        block,
+        special,
+        end,
+        length or 0,
+        has_body,
+        keep_alive,
+        plain and canonical,
+        canonical,
+        nominated,
+    )
