@@ -1,1 +1,1 @@
-"""."""
+"""Numbers and finished exchanges: the metrics tree, its renderers, the record. Pure."""

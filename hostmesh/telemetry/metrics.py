@@ -1,0 +1,243 @@
+"""The metrics tree: counters, gauges and stats under names, always on.
+
+The data path resolves what it counts once, when a stack is built, and from then on touches plain attributes:
+``requests.value += 1``, ``latency.add(us)``. Everything that costs time (windows, percentiles, text) happens
+at the minute tick or when somebody reads. One thread owns the tree.
+
+A name is a tuple of nodes, and a node's own name may contain ``/`` (``svc/web``, ``127.0.0.1/4140``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
+
+from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram
+
+MAX_CHILDREN: Final = 2000
+"""Names under one node. Twice the default of ``bindingCache``, because evicted names are pruned: whoever gets
+here makes up names faster than they expire, and all further ones share :data:`OVERFLOW` instead of the
+memory."""
+
+OVERFLOW: Final = "overflow"
+"""The node that stands for every name over :data:`MAX_CHILDREN`."""
+
+# Smaller than every sample that is allowed, and larger: so that the first sample, and any outside the
+# range, take the slow branches of Stat.add. Negative ones and giants are then clamped at no cost to the
+# others.
+_NO_MINIMUM: Final = MAX_VALUE + 1
+_NO_MAXIMUM: Final = -1
+
+
+class Counter:
+    """A number that only grows: ``counter.value += 1``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def __repr__(self) -> str:
+        return f"Counter({self.value})"
+
+
+class Gauge:
+    """A number that is asked for when somebody reads it."""
+
+    __slots__ = ("fn",)
+
+    def __init__(self, fn: Callable[[], float]) -> None:
+        self.fn = fn
+
+    def read(self) -> float | None:
+        """The number now; None when the function fails, since one broken gauge must not cost the whole
+        answer."""
+        try:
+            return float(self.fn())
+        except Exception:  # noqa: BLE001 - the function is anybody's
+            return None
+
+    def __repr__(self) -> str:
+        return f"Gauge({self.read()})"
+
+
+class Stat:
+    """A distribution of whole numbers, in log-linear buckets.
+
+    ``scale`` divides what is shown: latencies are added in microseconds and shown as ``..._ms`` with scale
+    1000, where Linkerd truncates to whole milliseconds. Samples are clamped to 0..:data:`MAX_VALUE`.
+    """
+
+    __slots__ = ("_counts", "_max", "_min", "_past", "_sum", "last", "scale")
+
+    def __init__(self, scale: int = 1) -> None:
+        self.scale = scale
+        self.last: Histogram = EMPTY
+        """The last finished minute; empty before the first."""
+        self._past: Histogram = EMPTY
+        # add() touches only these four; the tick makes a Histogram of them and starts new ones. A dict, not
+        # a list of 896: a few ns more per sample, but a quiet stat costs nothing, and a tick costs what it
+        # has seen.
+        self._counts: dict[int, int] = {}
+        self._sum = 0
+        self._min = _NO_MINIMUM
+        self._max = _NO_MAXIMUM
+
+    def add(self, value: int) -> None:
+        """Count one sample, a whole number."""
+        if value > self._max:
+            if value > MAX_VALUE:
+                value = MAX_VALUE
+            self._max = value
+        if value < self._min:
+            if value < 0:
+                value = 0
+                self._max = max(self._max, 0)
+            self._min = value
+        self._sum += value
+        # histogram.index(), repeated here because a call would double the cost of a sample.
+        e = value.bit_length() - 6
+        bucket = value if e <= 0 else (e << 5) + (value >> e)
+        try:
+            self._counts[bucket] += 1
+        except KeyError:
+            self._counts[bucket] = 1
+
+    @property
+    def current(self) -> Histogram:
+        """The samples since the last minute tick."""
+        if not self._counts:
+            return EMPTY
+        return Histogram(dict(self._counts), sum(self._counts.values()), self._sum, self._min, self._max)
+
+    @property
+    def cumulative(self) -> Histogram:
+        """All samples since the stat was made."""
+        return self._past.merge(self.current)
+
+    def tick(self) -> None:
+        """End the minute: what is current becomes ``last``."""
+        self.last = self.current
+        if self._counts:
+            self._past = self._past.merge(self.last)
+            self._counts = {}
+            self._sum = 0
+            self._min = _NO_MINIMUM
+            self._max = _NO_MAXIMUM
+
+    def __repr__(self) -> str:
+        total = self.cumulative
+        return f"Stat(count={total.count}, sum={total.sum}, scale={self.scale})"
+
+
+Metric: TypeAlias = Counter | Gauge | Stat
+
+
+class Scope:
+    """A node of the tree: perhaps a metric of its own, and named children.
+
+    Asking twice for a metric gives the same object; asking for another kind under a name that is taken is a
+    mistake of the program and raises TypeError.
+    """
+
+    __slots__ = ("children", "metric")
+
+    def __init__(self) -> None:
+        self.metric: Metric | None = None
+        self.children: dict[str, Scope] = {}
+
+    def scope(self, *names: str) -> Scope:
+        """The node below, made if need be; each argument is one node, whatever characters it has."""
+        node = self
+        for name in names:
+            child = node.children.get(name)
+            if child is None:
+                if len(node.children) >= MAX_CHILDREN:
+                    name = OVERFLOW
+                child = node.children.setdefault(name, Scope())
+            node = child
+        return node
+
+    def counter(self, *names: str) -> Counter:
+        """The counter of that name below this node."""
+        node = self.scope(*names)
+        if node.metric is None:
+            node.metric = Counter()
+        if not isinstance(node.metric, Counter):
+            raise TypeError(f"{'/'.join(names)} is a {type(node.metric).__name__}, not a Counter")
+        return node.metric
+
+    def stat(self, *names: str, scale: int = 1) -> Stat:
+        """The stat of that name below this node; ``scale`` counts when it is new."""
+        node = self.scope(*names)
+        if node.metric is None:
+            node.metric = Stat(scale)
+        if not isinstance(node.metric, Stat):
+            raise TypeError(f"{'/'.join(names)} is a {type(node.metric).__name__}, not a Stat")
+        return node.metric
+
+    def gauge(self, name: str, fn: Callable[[], float]) -> Gauge:
+        """The gauge of that name below this node, asking ``fn`` from now on.
+
+        The last one wins: after a reload the gauge belongs to the stack that serves.
+        """
+        node = self.scope(name)
+        if node.metric is None:
+            node.metric = Gauge(fn)
+        if not isinstance(node.metric, Gauge):
+            raise TypeError(f"{name} is a {type(node.metric).__name__}, not a Gauge")
+        node.metric.fn = fn
+        return node.metric
+
+    def prune(self, name: str) -> None:
+        """Forget the child and all below it; no such child is no mistake.
+
+        Whoever still holds one of its counters counts into the void, so prune when the stack is closed.
+        """
+        self.children.pop(name, None)
+
+    def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Scope]]:
+        """This node and all below it, parents first, children by name, with their paths.
+
+        The tree may change between two steps: a node that is added or pruned meanwhile may or may not be
+        seen.
+        """
+        yield path, self
+        for name in sorted(self.children):
+            child = self.children.get(name)
+            if child is not None:
+                yield from child.walk((*path, name))
+
+    def __repr__(self) -> str:
+        return f"Scope({self.metric!r}, children={len(self.children)})"
+
+
+class MetricsTree(Scope):
+    """The root. The daemon calls the tick once a minute."""
+
+    __slots__ = ()
+
+    def tick_steps(self, batch: int = 100) -> Iterator[None]:
+        """End the minute for every stat, pausing after each ``batch`` nodes so that the caller can let others
+        run."""
+        for done, (_path, node) in enumerate(self.walk(), 1):
+            if isinstance(node.metric, Stat):
+                node.metric.tick()
+            if done % batch == 0:
+                yield
+
+    def tick_minute(self) -> None:
+        """End the minute for every stat at once."""
+        for _pause in self.tick_steps():
+            pass
+
+    def find(self, query: str) -> Scope | None:
+        """The node at ``a/b/c``, split at every slash: nodes whose own name has one cannot be reached, as in
+        Linkerd."""
+        node: Scope | None = self
+        for name in query.split("/"):
+            if node is None:
+                return None
+            if name:
+                node = node.children.get(name)
+        return node
