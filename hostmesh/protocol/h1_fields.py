@@ -47,7 +47,8 @@ _names += [either_case(prefix) + TOKEN + rb"*+" for prefix in (b"proxy-", b"l5d-
 SPECIAL_PATTERN = rb"\n(?=[HhCcTtKkPpUuEeVvFfXxLlDdMm])(" + rb"|".join(_names) + rb"):[ \t]*+([^\r\n]*+)"
 find_special = re.compile(SPECIAL_PATTERN).findall
 find_fields = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)").findall
-has_underscore_name = re.compile(rb"(?:\A|\n)[^:\r\n]*_[^:\r\n]*:").search
+_underscore_later = re.compile(rb"\n[^:_\r\n]*+_").search
+_underscore_first = re.compile(rb"[^:_\r\n]*+_").match
 
 # RFC 3986 reg-name or IP-literal and a port. No userinfo, no comma (two Host fields that somebody merged),
 # not empty.
@@ -69,3 +70,10 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+
+
+def has_underscore_name(block: bytes) -> bool:
+    """Whether the name of any field line contains ``_`` (T6)."""
+    if b"_" not in block:
+        return False
+    return _underscore_first(block) is not None or _underscore_later(block) is not None

@@ -39,6 +39,8 @@ _NEVER_NOMINATED = frozenset(
     }
 )
 _NEVER_NOMINATED_PREFIXES = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
+# To a CGI endpoint these are the field itself (T6), so they go, and the field is written anew.
+_FRAME_TWINS = frozenset({b"content_length"})
 # Special fields that may stay where they are in a forwarded block; any other one makes the head not plain.
 _STAYS = frozenset({b"via", b"forwarded", b"max-forwards"})
 
@@ -138,6 +140,8 @@ def build_request(
                 if coding is not None:
                     raise bad_request("two Transfer-Encoding headers", Reason.BAD_FRAMING)
                 coding = value.lower()
+            elif name in _FRAME_TWINS:
+                canonical = False
             elif name == b"upgrade":
                 upgrade = value if upgrade is None else upgrade + b", " + value
             elif name == b"expect":
@@ -234,6 +238,8 @@ def build_response(
                 if coding is not None:
                     raise bad_response("two Transfer-Encoding headers in the response", Reason.BAD_FRAMING)
                 coding = value.lower()
+            elif name in _FRAME_TWINS:
+                canonical = False
     if coding is not None:
         if length is not None:
             raise bad_response(

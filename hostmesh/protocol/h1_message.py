@@ -73,7 +73,7 @@ class _Head:
 
     def has_underscore_names(self) -> bool:
         """Whether any field name contains ``_`` (T6)."""
-        return b"_" in self.block and has_underscore_name(self.block) is not None
+        return has_underscore_name(self.block)
 
     _fields: tuple[tuple[bytes, bytes, bytes], ...]
     _by_name: dict[bytes, bytes]
