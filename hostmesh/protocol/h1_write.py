@@ -75,6 +75,7 @@ def _response_cutter(clear: bool, canonical: bool) -> _Cut:
     return _cutter(names)
 
 
+_NO_NAMES: frozenset[bytes] = frozenset()
 _BOOLS = (False, True)
 _REQUEST_CUTTERS = {(a, b, c): _request_cutter(a, b, c) for a in _BOOLS for b in _BOOLS for c in _BOOLS}
 _RESPONSE_CUTTERS = {(a, b): _response_cutter(a, b) for a in _BOOLS for b in _BOOLS}
@@ -89,24 +90,27 @@ def request_head(
     host: bytes | None = None,
     clear: bool = False,
     expect: bool = False,
+    drop: frozenset[bytes] = _NO_NAMES,
 ) -> bytes:
     """The head to send to the endpoint, always HTTP/1.1, framed as ``head`` is.
 
     ``method``, ``target`` and ``host`` replace those of the head; ``expect`` leaves ``Expect: 100-continue``
-    in for the endpoint to answer. Connection, Upgrade and Via of ours belong in ``extra``.
+    in for the endpoint to answer; ``drop`` are further lower-case names to cut. Connection, Upgrade and Via
+    of ours belong in ``extra``.
     """
     if method is None:
         method = head.method
     if target is None:
         target = head.target
-    if head.plain and host is None and not (clear and head.has_underscore_names()):
+    if head.plain and host is None and not drop and not (clear and head.has_underscore_names()):
         return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target, head.block, extra)
     canonical = head.canonical and (host is None or host == head.host)
     text = b"%b %b HTTP/1.1\r\n%b" % (method, target, head.block)
     text = _REQUEST_CUTTERS[clear, canonical, expect](b"", text)
     underscored = clear and head.has_underscore_names()
-    if head.nominated or underscored:
-        text = _drop_lines(text, head.nominated, underscored)
+    names = head.nominated | drop
+    if names or underscored:
+        text = _drop_lines(text, names, underscored)
     if canonical:
         if head.content_length == CHUNKED:
             return b"%bTransfer-Encoding: chunked\r\n%b\r\n" % (text, extra)
