@@ -85,6 +85,25 @@ class Histogram:
             max(self.maximum, other.maximum),
         )
 
+    def since(self, earlier: Histogram) -> Histogram:
+        """The samples that came after ``earlier``, an older state of the same stat.
+
+        Their smallest and largest are only known as well as the buckets are narrow.
+        """
+        if not earlier.count:
+            return self
+        counts = {b: n - earlier.counts.get(b, 0) for b, n in self.counts.items()}
+        counts = {b: n for b, n in counts.items() if n}
+        if not counts:
+            return EMPTY
+        return Histogram(
+            counts,
+            self.count - earlier.count,
+            self.sum - earlier.sum,
+            max(bounds(min(counts))[0], self.minimum),
+            min(bounds(max(counts))[1] - 1, self.maximum),
+        )
+
     @property
     def average(self) -> float:
         return self.sum / self.count if self.count else 0.0

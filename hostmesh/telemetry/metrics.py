@@ -10,7 +10,7 @@ A name is a tuple of nodes, and a node's own name may contain ``/`` (``svc/web``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram
 
@@ -27,6 +27,10 @@ OVERFLOW: Final = "overflow"
 # others.
 _NO_MINIMUM: Final = MAX_VALUE + 1
 _NO_MAXIMUM: Final = -1
+
+
+Window: TypeAlias = Literal["last", "current", "all"]
+"""Which samples of a stat: the last finished minute, the running one, or everything since it was made."""
 
 
 class Counter:
@@ -111,9 +115,20 @@ class Stat:
         return Histogram(dict(self._counts), sum(self._counts.values()), self._sum, self._min, self._max)
 
     @property
+    def count(self) -> int:
+        """How many samples there were since the stat was made."""
+        return self._past.count + sum(self._counts.values())
+
+    @property
     def cumulative(self) -> Histogram:
         """All samples since the stat was made."""
         return self._past.merge(self.current)
+
+    def window(self, window: Window) -> Histogram:
+        """The samples of one of the windows."""
+        if window == "last":
+            return self.last
+        return self.current if window == "current" else self.cumulative
 
     def tick(self) -> None:
         """End the minute: what is current becomes ``last``."""

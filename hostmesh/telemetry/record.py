@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -32,6 +33,8 @@ class Record(NamedTuple):
     target: bytes
     """The request target as received."""
     host: bytes
+    head_bytes: int
+    """Size of the request head: what keeping the record costs."""
     version: int
     """10, 11 or 20: the HTTP version the caller spoke."""
     head: HeadFields
@@ -68,3 +71,44 @@ class Record(NamedTuple):
     """Seconds from the dispatch of the last attempt to its response head; 0.0 when there was none."""
     trace_id: str
     """``l5d-reqid``, 16 hex digits."""
+
+
+class RecordSink(Protocol):
+    """Somebody who wants finished exchanges. Both methods run on the data path: they decide, remember,
+    return."""
+
+    def wants(self, failed: bool) -> bool:
+        """Whether to be given this exchange; asked once for each, before its record is built."""
+        ...
+
+    def on_exchange(self, record: Record) -> None:
+        """Take a record that was wanted."""
+        ...
+
+
+class Fanout:
+    """Hands each finished exchange to those who want it, and builds no record that nobody does.
+
+    A sink that raises loses that record and no other; ``errors`` counts them and ``last_error`` is for the
+    log.
+    """
+
+    __slots__ = ("errors", "last_error", "sinks")
+
+    def __init__(self, sinks: Sequence[RecordSink] = ()) -> None:
+        self.sinks = tuple(sinks)
+        self.errors = 0
+        self.last_error: Exception | None = None
+
+    def offer(self, failed: bool, build: Callable[[], Record]) -> None:
+        """Ask everybody, and call ``build`` once if one says yes."""
+        record: Record | None = None
+        for sink in self.sinks:
+            try:
+                if sink.wants(failed):
+                    if record is None:
+                        record = build()
+                    sink.on_exchange(record)
+            except Exception as error:  # noqa: BLE001 - a telemeter is a plugin; the exchange was a success
+                self.errors += 1
+                self.last_error = error

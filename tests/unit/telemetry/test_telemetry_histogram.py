@@ -99,3 +99,17 @@ def test_samples_out_of_range_are_clamped() -> None:
 
     assert (histogram.count, histogram.minimum, histogram.maximum) == (2, 0, MAX_VALUE)
     assert EMPTY.average == 0.0
+
+
+@given(samples, samples)
+def test_the_samples_since_an_earlier_state(earlier: list[int], later: list[int]) -> None:
+    """Taking an earlier state away leaves the counts and sum of what came after, and extremes of its
+    buckets."""
+    rest = Histogram.of(earlier + later).since(Histogram.of(earlier))
+
+    exact = Histogram.of(later)
+    assert (rest.counts, rest.count, rest.sum) == (exact.counts, exact.count, exact.sum)
+    if later:
+        assert index(rest.minimum) == index(min(later))
+        assert index(rest.maximum) == index(max(later))
+        assert rest.minimum <= min(later) <= max(later) <= rest.maximum

@@ -167,3 +167,15 @@ def test_reprs_tell_what_a_metric_holds() -> None:
     assert repr(tree.counter("n")) == "Counter(3)"
     assert repr(tree.stat("s")) == "Stat(count=1, sum=4, scale=1000)"
     assert repr(tree) == "Scope(None, children=2)"
+
+
+def test_a_window_is_chosen_by_name() -> None:
+    """The last minute, the running one, and all samples; the count is of all."""
+    stat = Stat()
+    stat.add(1)
+    stat.tick()
+    stat.add(2)
+    stat.add(3)
+
+    assert [stat.window(w).count for w in ("last", "current", "all")] == [1, 2, 3]
+    assert stat.count == 3
