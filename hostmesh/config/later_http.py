@@ -1,0 +1,113 @@
+"""Identifiers and classifiers that parse and cannot run yet (linkerd1.md 3.2, 6.7)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from attrs import frozen
+
+from hostmesh.base.plugin import PluginConfig
+from hostmesh.config import later_reasons as later
+from hostmesh.config.shape import Bounds
+from hostmesh.config.types import Port, Positive
+
+
+@frozen(kw_only=True)
+class HeaderPathIdentifierConfig(PluginConfig):
+    """h2: the first segments of a header's path; for gRPC 2 is service and method, 1 the service."""
+
+    unavailable: ClassVar[str | None] = later.H2
+
+    header: str = ":path"
+    """The header."""
+    segments: Positive | None = None
+    """How many. Default: all."""
+
+
+@frozen(kw_only=True)
+class IngressIdentifierConfig(PluginConfig):
+    """Names from Kubernetes Ingress rules."""
+
+    unavailable: ClassVar[str | None] = later.K8S
+
+    namespace: str | None = None
+    """Only ingresses of this namespace. Default: of all."""
+    ingress_class_annotation: str = "linkerd"
+    """Only ingresses of this class, or of none."""
+    ignore_default_backends: bool = False
+    """Do not fall back to default backends."""
+    host: str = "localhost"
+    """API server."""
+    port: Port = 8001
+    """Its port."""
+
+
+@frozen(kw_only=True)
+class H2ClassifierConfig(PluginConfig):
+    """A classifier of h2 responses."""
+
+    unavailable: ClassVar[str | None] = later.H2
+
+
+@frozen(kw_only=True)
+class H2NonRetryable5XXConfig(H2ClassifierConfig):
+    """5xx are failures, none is retried."""
+
+
+@frozen(kw_only=True)
+class H2RetryableRead5XXConfig(H2ClassifierConfig):
+    """5xx of GET, HEAD, OPTIONS, TRACE are retried."""
+
+
+@frozen(kw_only=True)
+class H2RetryableIdempotent5XXConfig(H2ClassifierConfig):
+    """And of PUT and DELETE."""
+
+
+@frozen(kw_only=True)
+class H2RetryableAll5XXConfig(H2ClassifierConfig):
+    """5xx of every method but CONNECT are retried."""
+
+
+@frozen(kw_only=True)
+class H2AllSuccessfulConfig(H2ClassifierConfig):
+    """Every response is a success."""
+
+
+GrpcStatus = Annotated[int, Bounds(0, 16)]
+
+
+@frozen(kw_only=True)
+class GrpcClassifierConfig(H2ClassifierConfig):
+    """A classifier of gRPC statuses."""
+
+    success_status_codes: tuple[GrpcStatus, ...] = (0,)
+    """What counts as success."""
+
+
+@frozen(kw_only=True)
+class GrpcDefaultConfig(GrpcClassifierConfig):
+    """UNAVAILABLE is retried."""
+
+
+@frozen(kw_only=True)
+class GrpcCompliantConfig(GrpcClassifierConfig):
+    """UNAVAILABLE, refused streams, and HTTP 429, 502, 503, 504 are retried."""
+
+
+@frozen(kw_only=True)
+class GrpcAlwaysRetryableConfig(GrpcClassifierConfig):
+    """Every failure is retried."""
+
+
+@frozen(kw_only=True)
+class GrpcNeverRetryableConfig(GrpcClassifierConfig):
+    """No failure is retried."""
+
+
+@frozen(kw_only=True)
+class GrpcRetryableStatusCodesConfig(GrpcClassifierConfig):
+    """The listed statuses are retried."""
+
+    retryable_status_codes: tuple[GrpcStatus, ...]
+    """Which."""

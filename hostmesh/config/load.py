@@ -1,0 +1,66 @@
+"""The way in: from the text of a file to a checked :class:`LinkerConfig`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path as FilePath
+
+import attrs
+
+from hostmesh.base.errors import ConfigError
+from hostmesh.config.convert import BAD, Converter
+from hostmesh.config.crosscheck import crosscheck
+from hostmesh.config.model import LinkerConfig
+from hostmesh.config.registry import Registry
+from hostmesh.config.report import Report
+from hostmesh.config.source import MAX_BYTES, read_source
+
+STDIN = "-"
+"""The file name that stands for standard input."""
+
+
+def load(
+    text: str | bytes, filename: str, registry: Registry | None = None
+) -> tuple[LinkerConfig | None, Report]:
+    """Parse and check a configuration. Never raises for what is in it.
+
+    The config is None exactly if the report has mistakes. ``filename`` is only for messages. Without ``registry``, the
+    kinds of the installed distributions are known; ConfigError if two of them offer one kind.
+    """
+    report = Report(filename)
+    data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    root = read_source(data, report)
+    if root is None:
+        return None, report
+    converter = Converter(report, Registry.installed() if registry is None else registry)
+    config = converter.table(LinkerConfig, root, ())
+    if config is not BAD:
+        crosscheck(report, root, converter.made)
+    if config is BAD or not report.ok:
+        return None, report
+    return attrs.evolve(config, file=filename, unavailable_lines=tuple(report.unavailable_lines())), report
+
+
+def read_file(filename: str) -> bytes:
+    """The bytes of a file or of standard input (``-``); ConfigError if it cannot be read.
+
+    Reads at most one byte more than a config may have, so that ``check /dev/zero`` ends with a message.
+    """
+    try:
+        if filename == STDIN:
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with FilePath(filename).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{filename}: cannot be read: {error.strerror or error}") from error
+
+
+def load_file(filename: str, registry: Registry | None = None) -> tuple[LinkerConfig, Report]:
+    """Read, parse and check a file (``-`` is standard input); the report may hold warnings.
+
+    ConfigError, one line per mistake, if the file cannot be read or used.
+    """
+    config, report = load(read_file(filename), "stdin" if filename == STDIN else filename, registry)
+    if config is None:
+        raise ConfigError("\n".join(report.mistake_lines()))
+    return config, report

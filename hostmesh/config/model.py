@@ -1,0 +1,122 @@
+"""The whole file: :class:`LinkerConfig` (linkerd1.md 1.2, 1.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import field, frozen
+
+from hostmesh.config.routers import RouterConfig
+from hostmesh.config.sockets import SocketOptions
+from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
+from hostmesh.config.types import (
+    LOOPBACK,
+    Count,
+    Ip,
+    ListenPort,
+    Millis,
+    Positive,
+    Ratio,
+    Regex,
+    canonical_ip,
+)
+
+if TYPE_CHECKING:
+    from hostmesh.naming.namer import NamerConfig
+
+EXTENSION = {"extension": True}
+"""Metadata of a key that Linkerd 1 does not have."""
+
+
+@frozen(kw_only=True)
+class SecurityConfig:
+    """Which admin pages are served. A refused page is a plain 404."""
+
+    ui_enabled: bool = True
+    """The dashboard: ``/``, ``/files``, ``/config.json``, ``/metrics.json``, ``/admin/metrics*``, ``/delegator*``,
+    ``/logging``, ``/help``."""
+    control_enabled: bool = True
+    """What changes something: ``/admin/shutdown``, ``/logging.json``."""
+    diagnostics_enabled: bool = True
+    """Everything else."""
+    path_whitelist: tuple[Regex, ...] = ()
+    """Regular expressions of whole paths that are served although their category is off."""
+    path_blacklist: tuple[Regex, ...] = ()
+    """Regular expressions of whole paths that are refused; wins over everything."""
+
+
+@frozen(kw_only=True)
+class AdminConfig:
+    """The admin interface."""
+
+    place: ClassVar[str] = "admin"
+
+    ip: Ip = field(default=LOOPBACK, converter=canonical_ip)
+    """Address to listen on. Default: loopback."""
+    port: ListenPort = 9990
+    """Port to listen on; 0 lets the system choose."""
+    socket_options: SocketOptions = field(factory=SocketOptions)
+    """Options of its connections."""
+    tls: ServerTlsConfig | None = field(default=None, metadata=TLS_METADATA)
+    """Default: plain text."""
+    shutdown_grace_ms: Millis = 10_000
+    """Milliseconds that requests in flight have to end after a signal to stop."""
+    worker_threads: Positive = 2
+    """Accepted for old files: pages are rendered on one thread beside the data path."""
+    http_identifier_port: ListenPort | None = None
+    """A port that answers every request with what each router's identifier makes of it. Default: none."""
+    security: SecurityConfig = SecurityConfig()
+    """Which pages are served. Default: all."""
+
+
+@frozen(kw_only=True)
+class UsageConfig:
+    """Accepted for old files. hostmesh never phones home."""
+
+    org_id: str | None = None
+    """Ignored."""
+    enabled: bool = True
+    """Ignored."""
+
+
+@frozen(kw_only=True)
+class AccessLogConfig:
+    """The canonical line: one JSON object per exchange."""
+
+    sample: Ratio = 0.01
+    """Part of the successful exchanges that are logged; failures all are. Default 1 %: a line costs a third of what a
+    request costs."""
+    path: str | None = None
+    """File to write to. Default: standard output."""
+
+
+@frozen(kw_only=True)
+class LinkerConfig:
+    """The whole configured daemon."""
+
+    place: ClassVar[str] = "linker"
+
+    admin: AdminConfig = AdminConfig()
+    """The admin interface."""
+    routers: tuple[RouterConfig, ...] = field(default=(), metadata={"slot": "protocol"})
+    """At least one."""
+    namers: tuple[NamerConfig, ...] = field(default=(), metadata={"slot": "namer"})
+    """Where names come from. Of overlapping prefixes the *later* entry is asked first."""
+    telemetry: tuple[Any, ...] = field(default=(), metadata={"slot": "telemeter"})
+    """Who exports metrics and traces."""
+    usage: UsageConfig | None = None
+    """Accepted and ignored."""
+    access_log: AccessLogConfig = field(default=AccessLogConfig(), metadata=EXTENSION)
+    """The canonical line of each exchange."""
+    seed: Count | None = field(default=None, metadata=EXTENSION)
+    """Seed of all random choices, for tests and simulations. Default: the system's randomness."""
+
+    file: str = field(default="", metadata={"internal": True}, eq=False)
+    """Where it was read from."""
+    unavailable_lines: tuple[str, ...] = field(default=(), metadata={"internal": True}, eq=False)
+    """What parses and cannot run in this version, each ``file:line: key: ...``."""
+
+
+def unavailable(config: LinkerConfig) -> list[str]:
+    """Why this configuration cannot be run, one line for each kind or key; empty when it can."""
+    return list(config.unavailable_lines)

@@ -1,0 +1,111 @@
+"""``servers``: listening sockets of a router (linkerd1.md 7)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from attrs import field, frozen
+
+from hostmesh.base.plugin import PluginConfig
+from hostmesh.config.shape import Bounds
+from hostmesh.config.sockets import SocketOptions
+from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
+from hostmesh.config.types import (
+    LOOPBACK,
+    Count,
+    HeaderName,
+    Ip,
+    ListenPort,
+    Positive,
+    Ratio,
+    Timeout,
+    canonical_ip,
+)
+from hostmesh.naming.path import Path
+
+
+@frozen(kw_only=True)
+class ServerSession:
+    """Life of a caller's connection."""
+
+    idle_time_ms: Timeout | None = 600_000
+    """Milliseconds after which an idle connection is closed. Default 10 min, where Linkerd 1 had none: callers that
+    vanished without a word would otherwise be remembered for ever."""
+    life_time_ms: Timeout | None = None
+    """Milliseconds after which a connection is closed when it is next idle. Default: none."""
+
+
+@frozen(kw_only=True)
+class ForwardedHeaderConfig:
+    """What the ``Forwarded`` header (RFC 7239) says."""
+
+    by: PluginConfig | None = field(
+        default=None, metadata={"slot": "labeler", "default_kind": "requestRandom"}
+    )
+    """How to name this server. Default: ``requestRandom``."""
+    for_: PluginConfig | None = field(
+        default=None, metadata={"slot": "labeler", "default_kind": "requestRandom"}
+    )
+    """How to name the caller. Default: ``requestRandom``."""
+
+
+@frozen(kw_only=True)
+class ServerConfig:
+    """A listening socket of a router."""
+
+    place: ClassVar[str] = "server"
+
+    port: ListenPort
+    """Port to listen on; 0 lets the system choose."""
+    ip: Ip = field(default=LOOPBACK, converter=canonical_ip)
+    """Address to listen on. Default: loopback; ``0.0.0.0`` is every IPv4 address."""
+    label: str | None = None
+    """A name for people."""
+    tls: ServerTlsConfig | None = field(default=None, metadata=TLS_METADATA)
+    """Default: plain text."""
+    socket_options: SocketOptions = field(factory=SocketOptions)
+    """Options of the callers' connections."""
+    max_concurrent_requests: Positive | None = None
+    """Requests in flight above which further ones are answered 503 at once. Default: unlimited."""
+    announce: tuple[Path, ...] = ()
+    """Names to announce this server under, each ``/#/<announcer prefix>/<rest>``."""
+    timeout_ms: Timeout | None = None
+    """Milliseconds for a whole request; 503 after it. Default: none."""
+    clear_context: bool = False
+    """``true`` removes all ``l5d-*`` headers from requests and responses: for callers that are not trusted."""
+    server_session: ServerSession = ServerSession()
+    """Default: idle connections are closed after 10 min."""
+    add_forwarded_header: ForwardedHeaderConfig | None = None
+    """Appends a ``Forwarded`` header to requests. Default: none."""
+    max_call_depth: Positive = 1000
+    """Hops counted in ``Via`` above which a request is answered 400 as a loop."""
+
+
+@frozen(kw_only=True)
+class HttpServerConfig(ServerConfig):
+    """A listening socket of an http router."""
+
+    port: ListenPort = 4140
+    """Port to listen on; 0 lets the system choose."""
+    timestamp_header: HeaderName | None = None
+    """A header that is set on each request to its arrival time in milliseconds since the epoch. Default: none."""
+
+
+@frozen(kw_only=True)
+class H2ServerConfig(ServerConfig):
+    """A listening socket of an h2 router."""
+
+    port: ListenPort = 4142
+    """Port to listen on; 0 lets the system choose."""
+    max_concurrent_streams_per_connection: Positive = 100
+    """Streams a caller may have open. Default 100, where Linkerd 1 had 1000: what many streams may pin in memory."""
+    window_update_ratio: Ratio = 0.99
+    """Part of a window to use up before it is filled again."""
+    header_table_bytes: Count | None = None
+    """SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
+    initial_stream_window_bytes: Annotated[int, Bounds(0, 2**31 - 1, "of bytes")] | None = None
+    """SETTINGS_INITIAL_WINDOW_SIZE. Default: the protocol's 65535."""
+    max_frame_bytes: Annotated[int, Bounds(16384, 2**24 - 1, "of bytes")] | None = None
+    """SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
+    max_header_list_bytes: Positive | None = None
+    """SETTINGS_MAX_HEADER_LIST_SIZE. Default: none."""
