@@ -6,17 +6,18 @@ from __future__ import annotations
 class WindowedAdder:
     """The sum of what was added within about the last ``window`` seconds, in ``slices`` slices.
 
-    Slices are aligned to multiples of ``window / slices`` on the clock, so an amount lives at least
+    Slices are counted from ``origin`` (seconds), so an amount lives at least
     ``window * (slices - 1) / slices`` and at most ``window`` seconds, whatever the rhythm of calls. (Finagle aligns
     them to the calls, which stretches slices.) Time that runs backwards is taken for the newest time seen.
     """
 
-    __slots__ = ("_closed", "_index", "_rate", "_slot", "next_turn", "open")
+    __slots__ = ("_closed", "_index", "_origin", "_rate", "_slot", "next_turn", "open")
 
-    def __init__(self, window: float, slices: int) -> None:
+    def __init__(self, window: float, slices: int, origin: float = 0.0) -> None:
         if window <= 0 or slices < 2:
             raise ValueError(f"found window {window} s in {slices} slices, expected more than 0 s in 2 or more")
         self._rate = slices / window
+        self._origin = origin
         self._closed = [0] * (slices - 1)
         self._index = 0
         self._slot = -1
@@ -28,7 +29,7 @@ class WindowedAdder:
 
     def advance(self, now: float) -> None:
         """Close the slices that have ended by ``now``."""
-        slot = int(now * self._rate)
+        slot = int((now - self._origin) * self._rate)
         passed = slot - self._slot
         if passed > 0:
             closed = self._closed
@@ -43,7 +44,7 @@ class WindowedAdder:
                 self._index = index
             self.open = 0
             self._slot = slot
-            self.next_turn = (slot + 1) / self._rate
+            self.next_turn = self._origin + (slot + 1) / self._rate
 
     def add(self, amount: int, now: float) -> None:
         if now >= self.next_turn:
@@ -73,8 +74,8 @@ class LeakyBucket:
 
     __slots__ = ("adder", "reserve")
 
-    def __init__(self, ttl: float, reserve: int = 0) -> None:
-        self.adder = WindowedAdder(ttl, SLICES)
+    def __init__(self, ttl: float, reserve: int = 0, origin: float = 0.0) -> None:
+        self.adder = WindowedAdder(ttl, SLICES, origin)
         self.reserve = reserve
 
     def put(self, tokens: int, now: float) -> None:

@@ -112,6 +112,13 @@ class Ewma(P2c):
             if failed:
                 node.penalised = True
 
+    def abandoned(self, node: Node, now: float, elapsed: float) -> None:
+        node.pending -= 1
+        # A lower bound of a latency: it may raise the average, never lower it.
+        if elapsed > node.cost * exp(min(0.0, node.stamp - now) * self._rate):
+            node.cost = elapsed
+            node.stamp = max(node.stamp, now)
+
     def load(self, node: Node, now: float) -> float:
         """What two nodes are compared by, in seconds: average as of now times (pending + 1)."""
         if node.cost:

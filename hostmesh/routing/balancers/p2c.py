@@ -46,6 +46,9 @@ class HeldSlots(BalancerBase):
         else:
             self._release(node)
 
+    def abandoned(self, node: Node, now: float, elapsed: float) -> None:
+        self._release(node)
+
     def _release(self, node: Node) -> None:
         node.pending -= 1
 
