@@ -1,0 +1,112 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Case:
+    """One kind of load on every proxy."""
+
+    name: str
+    title: str
+    requests: str
+    """``plain``, ``big`` (64 KB answers), ``upload`` (1 MB bodies) or ``varied`` (50 names, 600-900 byte
+    heads).
+    """
+    connections: int
+    rate: float | None = None
+    """Requests per second, open loop; None is as fast as it goes."""
+    with_direct: bool = False
+    """Also without a proxy."""
+    only: str | None = None
+    """The one proxy that the case makes sense for."""
+    disturbance: str | None = None
+    """``storm``: a namer's files change all the time; ``endpoints``: 40,000 endpoints are loaded."""
+
+    @property
+    def topology(self) -> str:
+        if self.disturbance == "endpoints":
+            return "large"
+        return "many" if self.requests == "varied" else "one"
+
+
+RATE_CONNECTIONS = 10
+
+
+def _rate(rate: int, requests: str) -> Case:
+    suffix = "" if requests == "plain" else "-varied"
+    return Case(
+        name=f"rate-{rate}{suffix}",
+        title=f"fixed {rate:,}/s, {RATE_CONNECTIONS} connections, {requests}",
+        requests=requests,
+        connections=RATE_CONNECTIONS,
+        rate=rate,
+        with_direct=requests == "plain",
+    )
+
+
+CASES = (
+    Case(name="sat-32", title="saturation, 32 connections, 64 B, one name", requests="plain", connections=32),
+    Case(
+        name="sat-512", title="saturation, 512 connections, 64 B, one name", requests="plain", connections=512
+    ),
+    Case(
+        name="sat-32-64k", title="saturation, 32 connections, 64 KB answers", requests="big", connections=32
+    ),
+    Case(
+        name="sat-512-64k",
+        title="saturation, 512 connections, 64 KB answers",
+        requests="big",
+        connections=512,
+    ),
+    Case(
+        name="sat-32-varied",
+        title="saturation, 32 connections, 64 B, 50 names x 20 endpoints, varied heads",
+        requests="varied",
+        connections=32,
+    ),
+    Case(
+        name="sat-512-varied",
+        title="saturation, 512 connections, 64 B, 50 names x 20 endpoints, varied heads",
+        requests="varied",
+        connections=512,
+    ),
+    Case(name="upload", title="uploads of 1 MB, 8 connections", requests="upload", connections=8),
+    _rate(200, "plain"),
+    _rate(1000, "plain"),
+    _rate(3000, "plain"),
+    _rate(200, "varied"),
+    _rate(1000, "varied"),
+    _rate(3000, "varied"),
+    Case(
+        name="lone",
+        title="a lone caller: one connection, closed loop",
+        requests="plain",
+        connections=1,
+        rate=0,
+        with_direct=True,
+    ),
+    Case(
+        name="storm",
+        title="1,000/s while the endpoint files change 200 times a second",
+        requests="plain",
+        connections=RATE_CONNECTIONS,
+        rate=1000,
+        only="hostmesh",
+        disturbance="storm",
+    ),
+    Case(
+        name="endpoints",
+        title="1,000/s with 40 names x 1,000 endpoints loaded",
+        requests="plain",
+        connections=RATE_CONNECTIONS,
+        rate=1000,
+        only="hostmesh",
+        disturbance="endpoints",
+    ),
+)
+
+MEMORY = "memory"
+"""The name under which the memory measurements are selected."""
