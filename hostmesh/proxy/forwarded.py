@@ -59,7 +59,7 @@ def quoted(text: str) -> str:
 
 
 def node(ip: str, port: int | None = None) -> str:
-    """A node name (RFC 7239, 6), quoted where it must be: ``192.0.2.1``, ``"[2001:db8::1]:80"``; a wildcard is ``unknown``."""
+    """A node name (RFC 7239, 6), in quotes where it must be; an IPv6 address in brackets, a wildcard as ``unknown``."""
     address = ip_address(ip.split("%")[0])
     if address.is_unspecified:
         return "unknown"

@@ -1,0 +1,124 @@
+"""The command line: ``hostmesh run | check | delegate | demo``.
+
+Each command imports what it needs when it runs, so that ``check`` starts no network library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from hostmesh.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hostmesh.config.model import LinkerConfig
+
+OK: Final = 0
+MISTAKES: Final = 1
+USAGE: Final = 2
+
+EXIT_CODES: Final = """\
+exit codes:
+  0  all went well
+  1  the configuration has mistakes, or the command failed; why is on standard error
+  2  the command line is wrong, or the file cannot be read
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    top = argparse.ArgumentParser(
+        prog="hostmesh",
+        description="One proxy per host for all service-to-service traffic.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=summary[:1].upper() + summary[1:] + ".",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = add("run", "run the daemon with a configuration file")
+    run.add_argument("file", metavar="FILE", help="YAML or JSON; - is standard input")
+    check = add("check", "report every mistake of a configuration file (also: hostmesh -validate FILE)")
+    check.add_argument("file", metavar="FILE", help="YAML or JSON; - is standard input")
+    delegate = add("delegate", "show, step by step, what a path means")
+    delegate.add_argument("file", metavar="FILE", help="YAML or JSON; - is standard input")
+    delegate.add_argument("path", metavar="PATH", help="a dst path such as /svc/web")
+    delegate.add_argument("--router", metavar="LABEL", help="whose dtab to use (default: the first router's)")
+    delegate.add_argument("--dtab", metavar="DTAB", default="", help="dentries to add, as in l5d-dtab")
+    demo = add("demo", "run a router with two small services to play with")
+    demo.add_argument(
+        "--fault", action="store_true", help="make one replica slow, and watch it being avoided"
+    )
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. argparse exits with 2 by itself for a wrong command line."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in ("-validate", "--validate", "-validate=true"):
+        arguments[0] = "check"  # how Linkerd 1 spelt it
+    args = parser().parse_args(arguments)
+    try:
+        return _dispatch(args)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    if args.command == "check":
+        return check(args.file)
+    if args.command == "run":
+        from hostmesh.daemon.run import main_run
+
+        return int(main_run(args.file) or OK)
+    if args.command == "delegate":
+        from hostmesh.daemon.delegate import main_delegate
+
+        return int(main_delegate(args) or OK)
+    from hostmesh.daemon.demo import main_demo
+
+    return int(main_demo(args) or OK)
+
+
+def check(file: str) -> int:
+    """Report on a configuration file: mistakes and warnings on standard error, the verdict on standard output."""
+    from hostmesh.config.load import STDIN, load, read_file
+
+    try:
+        data = read_file(file)
+        config, report = load(data, "stdin" if file == STDIN else file)
+    except ConfigError as error:
+        print(f"hostmesh: {error}", file=sys.stderr)
+        return USAGE
+    for line in report.warning_lines():
+        print(f"{line} (warning)", file=sys.stderr)
+    if config is None:
+        for line in report.mistake_lines():
+            print(line, file=sys.stderr)
+        count = len(report.mistake_lines())
+        print(f"{report.file}: {count} mistake{'s' if count != 1 else ''}", file=sys.stderr)
+        return MISTAKES
+    for line in report.unavailable_lines():
+        print(f"{line} (checked; `hostmesh run` refuses it)", file=sys.stderr)
+    print(f"{report.file}: fine: {summary(config)}")
+    return OK
+
+
+def summary(config: LinkerConfig) -> str:
+    """What a configuration contains, in one line."""
+    routers = ", ".join(
+        f"{router.name} ({router.protocol} on {', '.join(f'{server.ip}:{server.port}' for server in router.servers)})"
+        for router in config.routers
+    )
+    namers = ", ".join(f"/#{namer.prefix_in_force.show()}" for namer in config.namers) or "none"
+    return f"routers {routers}; namers {namers}"
