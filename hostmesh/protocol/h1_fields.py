@@ -55,6 +55,8 @@ _underscore_first = re.compile(rb"[^:_\r\n]*+_").match
 is_authority = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?").fullmatch
 # 1*DIGIT, and nothing that does not fit 63 bits anywhere else on the way (F3).
 is_length = re.compile(rb"[0-9]{1,19}").fullmatch
+# The usual one: positive, no leading zero, nothing around it.
+is_plain_length = re.compile(rb"[1-9][0-9]{0,17}").fullmatch
 is_token = re.compile(TOKEN + rb"++").fullmatch
 
 HOP_BY_HOP = frozenset(

@@ -1,8 +1,9 @@
 """The lane: HTTP/1 heads that one strict pattern proves, a proper subset of RFC 9112.
 
-CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form or ``*``
-targets without ``#``, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts h11 reads as
-the same events; tests/fuzz/lane_vs_h11.py holds that. The lane never refuses: it only does not recognise.
+CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form
+targets without ``#``, not CONNECT, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts
+h11 reads as the same events; tests/fuzz/lane_vs_h11.py holds that. The lane never refuses: it only does not
+recognise.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 
 from hostmesh.protocol import h1_judge
-from hostmesh.protocol.h1_fields import TOKEN, find_special
+from hostmesh.protocol.h1_fields import TOKEN, find_special, is_authority, is_plain_length
 from hostmesh.protocol.h1_meaning import build_request, build_response
 from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead
 from hostmesh.protocol.limits import Limits
@@ -28,8 +29,12 @@ __all__ = [
 
 # Possessive quantifiers: no backtracking state, so a head that fails, fails in one pass (R8).
 _LINES = rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
-_request = re.compile(rb"([A-Z]++) (/[!-\"$-~]*+|\*) HTTP/1\.([01])\r\n" + _LINES).match
+_request = re.compile(rb"(?!CONNECT )([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.([01])\r\n" + _LINES).match
 _response = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + _LINES).match
+_STATUS = {b"%d" % code: code for code in range(100, 1000)}
+_BODILESS = frozenset({204, 304})
+_HOST = frozenset({b"Host", b"host"})
+_LENGTH = frozenset({b"Content-Length", b"content-length"})
 _BLANK_LINE = b"\r\n\r\n"
 
 
@@ -61,6 +66,11 @@ def parse_request(
     if end - pos > 400:
         h1_judge.check_request_size(start - 2 - pos, block, limits)
     found = find_special(buf, start - 1, end)
+    if len(found) == 1 and minor == b"1":
+        # Host alone, the most common head by far: what build_request would find, without its questions.
+        name, host = found[0]
+        if name in _HOST and is_authority(host):
+            return RequestHead(method, target, host, 11, block, ((b"host", host),), end + 2)
     return build_request(method, target, 11 if minor == b"1" else 10, block, found, end + 2)
 
 
@@ -88,6 +98,10 @@ def parse_response(
     if end - pos > 400:
         h1_judge.check_response_size(start - 2 - pos, block, limits)
     found = find_special(buf, start - 1, end)
-    return build_response(
-        int(status), reason, 11 if minor == b"1" else 10, block, found, end + 2, method, upgrade
-    )
+    code = _STATUS[status]
+    if len(found) == 1 and code >= 200 and minor == b"1" and code not in _BODILESS and method != b"HEAD":
+        # Content-Length alone, at least 1 and short: as above.
+        name, length = found[0]
+        if name in _LENGTH and is_plain_length(length):
+            return ResponseHead(code, reason, 11, block, ((b"content-length", length),), end + 2, int(length))
+    return build_response(code, reason, 11 if minor == b"1" else 10, block, found, end + 2, method, upgrade)

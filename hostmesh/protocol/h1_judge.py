@@ -193,7 +193,7 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
         raise bad_request(f"fragment in the request target {excerpt(target)}")
     if target[:1] == b"/":
         return target, None
-    if target == b"*":
+    if target == b"*" and method == b"OPTIONS":
         return target, None
     match = _absolute(target)
     if match is None:

@@ -36,6 +36,10 @@ _NEVER_NOMINATED = frozenset(
         b"dtab-local",
         b"cache-control",
         b"date",
+        b"b3",
+        b"traceparent",
+        b"tracestate",
+        b"x-real-ip",
     }
 )
 _NEVER_NOMINATED_PREFIXES = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
@@ -45,43 +49,59 @@ _FRAME_TWINS = frozenset({b"content_length"})
 _STAYS = frozenset({b"via", b"forwarded", b"max-forwards"})
 
 
-class _Options:
-    """What the Connection fields of one head say."""
+class Options:
+    """What the Connection fields of one head say. Never changed: :meth:`plus` makes another."""
 
     __slots__ = ("close", "keep_alive", "nominated", "upgrade")
 
-    def __init__(self) -> None:
-        self.close = False
-        self.keep_alive = False
-        self.upgrade = False
-        self.nominated: frozenset[bytes] = frozenset()
+    def __init__(self, names: frozenset[bytes]) -> None:
+        self.close = b"close" in names
+        self.keep_alive = b"keep-alive" in names
+        self.upgrade = b"upgrade" in names
+        self.nominated = frozenset(filter(_may_be_nominated, names))
 
-    def read(self, value: bytes) -> None:
-        for part in value.lower().split(b","):
-            option = part.strip(b" \t")
-            if option == b"keep-alive":
-                self.keep_alive = True
-            elif option == b"close":
-                self.close = True
-            elif option == b"upgrade":
-                self.upgrade = True
-            elif (
-                option not in HOP_BY_HOP
-                and option not in _NEVER_NOMINATED
-                and not option.startswith(_NEVER_NOMINATED_PREFIXES)
-                and is_token(option)
-            ):
-                self.nominated |= {option}
+    def plus(self, other: Options) -> Options:
+        both = Options(self.nominated | other.nominated)
+        both.close = self.close or other.close
+        both.keep_alive = self.keep_alive or other.keep_alive
+        both.upgrade = self.upgrade or other.upgrade
+        return both
 
 
-def _read_length(value: bytes, previous: int | None) -> int | str:
-    """The length, or what is wrong with it."""
+def _may_be_nominated(name: bytes) -> bool:
+    return (
+        name not in HOP_BY_HOP
+        and name not in _NEVER_NOMINATED
+        and not name.startswith(_NEVER_NOMINATED_PREFIXES)
+        and is_token(name) is not None
+    )
+
+
+def _read_options(value: bytes) -> Options:
+    names = value.lower().split(b",")
+    return Options(frozenset([name.strip(b" \t") for name in names]))
+
+
+# The values that nearly every Connection field has; one with other values is read each time.
+_COMMON_OPTIONS = {
+    value: _read_options(value)
+    for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"Upgrade", b"upgrade")
+}
+
+
+def _connection(value: bytes, before: Options | None) -> Options:
+    options = _COMMON_OPTIONS.get(value) or _read_options(value)
+    return options if before is None else before.plus(options)
+
+
+def _length_problem(value: bytes, previous: bytes | None) -> str | None:
+    """What is wrong with a Content-Length that follows another one, or None."""
     if not is_length(value):
         return f"Content-Length {excerpt(value)} is not a decimal number of at most 19 digits"
-    length = int(value)
-    if previous is not None and previous != length:
-        return f"conflicting Content-Length headers: {previous} and {length}"
-    return length
+    # Compared as text: 05 and 5 are one number to us and two values to others (h11 among them).
+    if previous is not None and previous != value:
+        return f"conflicting Content-Length headers: {excerpt(previous)} and {excerpt(value)}"
+    return None
 
 
 def build_request(
@@ -99,8 +119,9 @@ def build_request(
     absolute-form target, which then wins over Host (F18). Raises BadMessage for framing, host or expectation
     that we refuse.
     """
-    host = length = coding = upgrade = None
-    options = None
+    host = declared = coding = upgrade = None
+    options: Options | None = None
+    length = 0
     expect_continue = False
     plain = canonical = True
     special = []
@@ -120,22 +141,18 @@ def build_request(
                 )
             host = value
         elif name == b"content-length":
-            if length is not None:
+            problem = _length_problem(value, declared)
+            if problem is not None:
+                raise bad_request(problem, Reason.BAD_FRAMING)
+            if declared is not None or (value[0] == 0x30 and value != b"0"):
                 canonical = False
-            checked = _read_length(value, length)
-            if isinstance(checked, str):
-                raise bad_request(checked, Reason.BAD_FRAMING)
-            length = checked
-            if value[0] == 0x30 and value != b"0":
-                canonical = False
+            declared = value
         elif name in _STAYS:
             pass
         else:
             plain = False
             if name == b"connection":
-                if options is None:
-                    options = _Options()
-                options.read(value)
+                options = _connection(value, options)
             elif name == b"transfer-encoding":
                 if coding is not None:
                     raise bad_request("two Transfer-Encoding headers", Reason.BAD_FRAMING)
@@ -150,7 +167,7 @@ def build_request(
                 elif version == 11:
                     raise bad_request(f"Expect {excerpt(value)} is not 100-continue", Reason.UNSUPPORTED, 417)
     if coding is not None:
-        if length is not None:
+        if declared is not None:
             raise bad_request("both Content-Length and Transfer-Encoding", Reason.BAD_FRAMING)
         if version == 10:
             raise bad_request("Transfer-Encoding in an HTTP/1.0 request", Reason.BAD_FRAMING)
@@ -159,6 +176,8 @@ def build_request(
                 f"Transfer-Encoding {excerpt(coding)}: only chunked is supported", Reason.UNSUPPORTED, 501
             )
         length = CHUNKED
+    elif declared is not None:
+        length = int(declared)
     if authority is not None:
         if host != authority:
             canonical = False
@@ -185,7 +204,7 @@ def build_request(
         block,
         special,
         end,
-        length or 0,
+        length,
         keep_alive,
         plain and canonical,
         canonical,
@@ -206,8 +225,9 @@ def build_response(
     upgrade: bool = False,
 ) -> ResponseHead:
     """Give a proved response head its meaning; ``method`` is that of the request it answers."""
-    length = coding = None
-    options = None
+    declared = coding = None
+    options: Options | None = None
+    length = 0
     plain = canonical = True
     special = []
     for raw, value in found:
@@ -218,22 +238,18 @@ def build_response(
             value = stripped
         special.append((name, value))
         if name == b"content-length":
-            if length is not None:
+            problem = _length_problem(value, declared)
+            if problem is not None:
+                raise bad_response(problem, Reason.BAD_FRAMING)
+            if declared is not None or (value[0] == 0x30 and value != b"0"):
                 canonical = False
-            checked = _read_length(value, length)
-            if isinstance(checked, str):
-                raise bad_response(checked, Reason.BAD_FRAMING)
-            length = checked
-            if value[0] == 0x30 and value != b"0":
-                canonical = False
+            declared = value
         elif name in _STAYS:
             pass
         else:
             plain = False
             if name == b"connection":
-                if options is None:
-                    options = _Options()
-                options.read(value)
+                options = _connection(value, options)
             elif name == b"transfer-encoding":
                 if coding is not None:
                     raise bad_response("two Transfer-Encoding headers in the response", Reason.BAD_FRAMING)
@@ -241,7 +257,7 @@ def build_response(
             elif name in _FRAME_TWINS:
                 canonical = False
     if coding is not None:
-        if length is not None:
+        if declared is not None:
             raise bad_response(
                 "both Content-Length and Transfer-Encoding in the response", Reason.BAD_FRAMING
             )
@@ -253,18 +269,22 @@ def build_response(
                 Reason.BAD_FRAMING,
             )
         length = CHUNKED
+    elif declared is not None:
+        length = int(declared)
     if status < 200 or status == 204:
         if status == 101 and not upgrade:
             raise bad_response("101 Switching Protocols, and nobody asked for an upgrade")
         # RFC 9110 8.6: neither may declare a length. We drop the field rather than the response.
-        if length is not None:
-            plain = canonical = False
-            length = None
+        if declared is not None:
+            canonical = False
+        length = 0
         has_body = False
     else:
-        if length is None and method != b"HEAD" and status != 304:
+        has_body = method != b"HEAD" and status != 304
+        if has_body and declared is None and coding is None:
             length = UNTIL_CLOSE
-        has_body = method != b"HEAD" and status != 304 and length != 0
+        elif length == 0:
+            has_body = False
     if options is None:
         keep_alive = version == 11
         nominated: frozenset[bytes] = frozenset()
@@ -280,7 +300,7 @@ def build_response(
         block,
         special,
         end,
-        length or 0,
+        length,
         has_body,
         keep_alive,
         plain and canonical,
