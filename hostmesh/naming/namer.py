@@ -34,8 +34,10 @@ class Namer(Protocol):
     ``bound_names() -> list[Path]`` are the ids it can enumerate.
     """
 
-    prefix: Path
-    """Without the ``/#``: the namer answers for ``/#`` + prefix, and its bound ids start with that."""
+    @property
+    def prefix(self) -> Path:
+        """Without the ``/#``: the namer answers for ``/#`` + prefix, and its bound ids start with that."""
+        ...
 
     def lookup(self, path: Path) -> Activity[LookupTree]:
         """The names at ``path``, which is what follows the prefix; never raises, never blocks.
@@ -73,6 +75,8 @@ class Metrics(Protocol):
 
     def gauge(self, name: str, fn: Callable[[], float]) -> object: ...
 
+    def prune(self, name: str) -> None: ...
+
 
 @frozen(kw_only=True)
 class NamerDeps:
@@ -87,6 +91,9 @@ class NamerDeps:
     resolver: Resolver
     report: Callable[[str, Mapping[str, Any]], None]
     """Tell people: ``report("watch lost", {"path": "/x", "cause": "..."})`` becomes one line in the log."""
+    shared: Any = None
+    """The daemon's :class:`hostmesh.registry.shared.Shared`: alarms, file watch, resolver. Any, because this
+    layer is below that one."""
 
 
 @frozen(kw_only=True)

@@ -30,8 +30,10 @@ class System(Protocol):
 class Transformer(Protocol):
     """Rewrites bound trees."""
 
-    prefix: Path
-    """What is put in front of a bound id, with the ``/%``. The last transformer of a list is outermost."""
+    @property
+    def prefix(self) -> Path:
+        """What is put in front of a bound id, with the ``/%``. The last transformer of a list is outermost."""
+        ...
 
     def transform(self, tree: BoundTree, read: Read) -> State[BoundTree]:
         """The tree with its bound names rewritten; pure but for what it reads."""

@@ -1,0 +1,219 @@
+"""The built-in namers."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostmesh.base.var import Failed, Ok, Turn, Var
+from hostmesh.naming.addr import ADDR_NEG, ADDR_PENDING, Addr, AddrBound
+from hostmesh.naming.bound import BoundName
+from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Leaf
+from hostmesh.naming.path import Path
+from hostmesh.naming.system import FIXED_KEPT, ResolvedOnce, SystemNamers
+from tests.fakes_naming import LiteralResolver, endpoints
+
+
+def system() -> SystemNamers:
+    turn = Turn()
+    return SystemNamers(turn, LiteralResolver(turn, {"localhost": ("127.0.0.1",)}))
+
+
+def bound(path: str) -> BoundName:
+    found = system().lookup(Path.read(path))
+    assert isinstance(found, Ok)
+    assert isinstance(found.value, Leaf)
+    assert isinstance(found.value.value, BoundName)
+    return found.value.value
+
+
+@pytest.mark.parametrize(
+    ("path", "rewritten"),
+    [
+        ("/$/io.buoyant.hostportPfx/pfx/web:80/x/y", "/pfx/web/80/x/y"),
+        ("/$/io.buoyant.hostportPfx/pfx/web:http-admin", "/pfx/web/http-admin"),
+        ("/$/io.buoyant.porthostPfx/pfx/web:80/x", "/pfx/80/web/x"),
+        ("/$/io.buoyant.http.anyMethod/GET/x", "/x"),
+        ("/$/io.buoyant.http.anyMethod/GET", "/"),
+        ("/$/io.buoyant.http.anyMethodPfx/pfx/GET/x", "/pfx/x"),
+        ("/$/io.buoyant.http.anyHost/web:80/x", "/x"),
+        ("/$/io.buoyant.http.anyHostPfx/pfx/web/x", "/pfx/x"),
+        ("/$/io.buoyant.http.subdomainOf/b.com/a.b.com/x", "/a/x"),
+        ("/$/io.buoyant.http.subdomainOf/b.com/z.a.b.com:80/x", "/z.a/x"),
+        ("/$/io.buoyant.http.subdomainOfPfx/b.com/pfx/a.b.com/x", "/pfx/a/x"),
+        ("/$/io.buoyant.http.domainToPath/a.b.c/x", "/c/b/a/x"),
+        ("/$/io.buoyant.http.domainToPath/a", "/a"),
+        ("/$/io.buoyant.http.domainToPath/a.b./x", "/b/a/x"),
+        ("/$/io.buoyant.http.domainToPathPfx/pfx/a.b.c/x", "/pfx/c/b/a/x"),
+    ],
+)
+def test_rewriters(path: str, rewritten: str) -> None:
+    """A rewriter's answer is a path, resolved through the dtab again."""
+    assert Ok(Leaf(Path.read(rewritten))) == system().lookup(Path.read(path))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/$/io.buoyant.hostportPfx",
+        "/$/io.buoyant.hostportPfx/pfx",
+        "/$/io.buoyant.hostportPfx/pfx/web",
+        "/$/io.buoyant.hostportPfx/pfx/web:",
+        "/$/io.buoyant.hostportPfx/pfx/:80",
+        "/$/io.buoyant.hostportPfx/pfx/a:b:80",
+        "/$/io.buoyant.hostportPfx/pfx/web:-80",
+        "/$/io.buoyant.hostportPfx/pfx/web:80-",
+        "/$/io.buoyant.hostportPfx/pfx/web:HTTP",
+        "/$/io.buoyant.hostportPfx/pfx/web:" + "a" * 64,
+        "/$/io.buoyant.hostportPfx/pfx/w$b:80",
+        "/$/io.buoyant.porthostPfx/pfx/web",
+        "/$/io.buoyant.http.anyMethod",
+        "/$/io.buoyant.http.anyMethod/get/x",
+        "/$/io.buoyant.http.anyMethodPfx/pfx",
+        "/$/io.buoyant.http.anyMethodPfx",
+        "/$/io.buoyant.http.anyHost",
+        "/$/io.buoyant.http.anyHost/$x",
+        "/$/io.buoyant.http.anyHostPfx/pfx",
+        "/$/io.buoyant.http.subdomainOf/b.com",
+        "/$/io.buoyant.http.subdomainOf/b.com/b.com",
+        "/$/io.buoyant.http.subdomainOf/b.com/.b.com",
+        "/$/io.buoyant.http.subdomainOf/b.com/ab.com",
+        "/$/io.buoyant.http.subdomainOf/b.com/a.B.com",
+        "/$/io.buoyant.http.subdomainOf/b.com/$.b.com",
+        "/$/io.buoyant.http.subdomainOfPfx/b.com/a.b.com",
+        "/$/io.buoyant.http.subdomainOfPfx/b.com/pfx/c.com",
+        "/$/io.buoyant.http.domainToPath",
+        "/$/io.buoyant.http.domainToPath/a..b",
+        "/$/io.buoyant.http.domainToPath/.",
+        "/$/io.buoyant.http.domainToPath/$",
+        "/$/io.buoyant.http.domainToPathPfx/pfx",
+        "/$/io.buoyant.rinet/80",
+        "/$/io.buoyant.rinet/x/web",
+        "/$/io.buoyant.http.status",
+        "/$/io.buoyant.http.status/99",
+        "/$/io.buoyant.http.status/600",
+        "/$/io.buoyant.http.status/2xx",
+        "/$/io.buoyant.http.status/0200",
+    ],
+)
+def test_arguments_that_do_not_fit(path: str) -> None:
+    """Too few or wrong arguments are no such name."""
+    assert Ok(NEG) == system().lookup(Path.read(path))
+
+
+@pytest.mark.parametrize(
+    ("path", "id_", "residual", "ends"),
+    [
+        ("/$/inet/10.0.0.1/80", "/$/inet/10.0.0.1/80", "/", "10.0.0.1:80"),
+        ("/$/inet/10.0.0.1/80/x/y", "/$/inet/10.0.0.1/80", "/x/y", "10.0.0.1:80"),
+        ("/$/inet/localhost/80", "/$/inet/localhost/80", "/", "127.0.0.1:80"),
+        ("/$/inet/8080", "/$/inet/8080", "/", "127.0.0.1:8080"),
+        ("/$/inet/8080/90", "/$/inet/8080", "/90", "127.0.0.1:8080"),
+        ("/$/fixedinet/10.0.0.1/80/x", "/$/fixedinet/10.0.0.1/80", "/x", "10.0.0.1:80"),
+        ("/$/io.buoyant.rinet/80/10.0.0.1/x", "/$/io.buoyant.rinet/80/10.0.0.1", "/x", "10.0.0.1:80"),
+    ],
+)
+def test_addresses(path: str, id_: str, residual: str, ends: str) -> None:
+    """inet and its relatives bind to an address, and keep their own form as the id."""
+    name = bound(path)
+    close = name.addr.observe(lambda _addr: None)
+
+    assert (Path.read(id_), Path.read(residual)) == (name.id, name.residual)
+    assert endpoints(ends) == name.addr.value
+    close()
+
+
+def test_status() -> None:
+    """The status namer binds to a service that dials nobody."""
+    name = bound("/$/io.buoyant.http.status/418/x")
+
+    assert (418, AddrBound(())) == (name.status_code, name.addr.value)
+    assert (Path.read("/$/io.buoyant.http.status/418"), Path.of("x")) == (name.id, name.residual)
+
+
+def test_nil_and_fail() -> None:
+    """nil is Empty and fail is Fail, whatever follows."""
+    assert Ok(EMPTY) == system().lookup(Path.read("/$/nil/x"))
+    assert Ok(FAIL) == system().lookup(Path.read("/$/fail"))
+
+
+@pytest.mark.parametrize(
+    ("path", "cause"),
+    [
+        ("/$/nope/x", "Unknown namer: nope for path /$/nope/x"),
+        ("/$", "Unknown namer: /$ for path /$"),
+        (
+            "/$/io.buoyant.namer.zk.leader/h:2181/x",
+            "/$/io.buoyant.namer.zk.leader arrives with the ZooKeeper namer",
+        ),
+        ("/$/com.twitter.serverset/h:2181/x", "/$/com.twitter.serverset arrives with the ZooKeeper namer"),
+        ("/$/inet/web", "expected /$/inet/<host>/<port> or /$/inet/<port>"),
+        ("/$/inet", "expected /$/inet/<host>/<port>"),
+        ("/$/inet/web/0", "a port is 1 to 65535"),
+        ("/$/inet/web/65536", "a port is 1 to 65535"),
+        ("/$/inet/web/123456", "a port is 1 to 65535"),
+        ("/$/fixedinet/web/x", "expected /$/fixedinet/<host>/<port>"),
+    ],
+)
+def test_failures(path: str, cause: str) -> None:
+    """What cannot be a name at all fails with a sentence that says what was expected."""
+    found = system().lookup(Path.read(path))
+
+    assert isinstance(found, Failed)
+    assert cause in found.cause
+
+
+def test_fixedinet_is_resolved_once() -> None:
+    """The first good answer stays; until then it follows the resolver."""
+    turn = Turn()
+    source: Var[Addr] = Var(turn, ADDR_NEG)
+    once = ResolvedOnce(turn, source)
+    seen: list[Addr] = []
+    close = once.observe(seen.append)
+    turn.run()
+
+    source.set(endpoints("10.0.0.1:80"))
+    turn.run()
+    source.set(endpoints("10.0.0.2:80"))
+    turn.run()
+
+    assert [ADDR_NEG, endpoints("10.0.0.1:80")] == seen
+    assert not source.observed
+    close()
+    once.observe(seen.append)()
+    assert not source.observed
+
+
+def test_fixedinet_lets_go_when_idle() -> None:
+    """Nobody looks: the resolver is left alone."""
+    turn = Turn()
+    source: Var[Addr] = Var(turn, ADDR_PENDING)
+    once = ResolvedOnce(turn, source)
+
+    close = once.observe(lambda _addr: None)
+    assert source.observed
+    close()
+
+    assert not source.observed
+
+
+def test_fixedinet_remembers_a_bounded_number() -> None:
+    """The same path is the same address, until FIXED_KEPT others have been asked for."""
+    namers = system()
+
+    def addr(port: int) -> Var[Addr]:
+        found = namers.lookup(Path.of("$", "fixedinet", "h", str(port)))
+        assert isinstance(found, Ok)
+        assert isinstance(found.value, Leaf)
+        assert isinstance(found.value.value, BoundName)
+        return found.value.value.addr
+
+    first = addr(1)
+    for port in range(2, FIXED_KEPT + 1):
+        addr(port)
+
+    assert first is addr(1)
+    addr(FIXED_KEPT + 1)
+    assert first is addr(1)
+    for port in range(2, FIXED_KEPT + 2):
+        addr(port)
+    assert first is not addr(1)
