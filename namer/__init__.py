@@ -1,1 +1,1 @@
-"""."""
+"""Namers, one module per kind. Loaded through their entry points only: nothing in hostmesh imports them."""

@@ -1,0 +1,78 @@
+"""The public API for plugin authors. It re-exports, and nothing else.
+
+A namer is a config class with ``mk(deps)`` behind an entry point of the group ``hostmesh.namer``; its name is
+the ``kind``. What it may use of the inside is here, and in :mod:`hostmesh.registry`.
+"""
+
+from hostmesh.base.env import Env
+from hostmesh.base.errors import ConfigError
+from hostmesh.base.plugin import PluginConfig
+from hostmesh.base.var import PENDING, Activity, Closer, Computed, Failed, Ok, Pending, Read, State, Turn, Var
+from hostmesh.naming.addr import (
+    ADDR_NEG,
+    ADDR_PENDING,
+    Addr,
+    AddrBound,
+    AddrFailed,
+    AddrNeg,
+    AddrPending,
+    Endpoint,
+)
+from hostmesh.naming.bound import BoundName
+from hostmesh.naming.namer import (
+    NAMER_ROOT,
+    Counter,
+    LookupTree,
+    Metrics,
+    Namer,
+    NamerConfig,
+    NamerDeps,
+    Resolver,
+)
+from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Alt, Leaf, NameTree, Union, Weighted
+from hostmesh.naming.path import Path
+from hostmesh.naming.transformer import TransformerConfig
+
+__all__ = [
+    "ADDR_NEG",
+    "ADDR_PENDING",
+    "EMPTY",
+    "FAIL",
+    "NAMER_ROOT",
+    "NEG",
+    "PENDING",
+    "Activity",
+    "Addr",
+    "AddrBound",
+    "AddrFailed",
+    "AddrNeg",
+    "AddrPending",
+    "Alt",
+    "BoundName",
+    "Closer",
+    "Computed",
+    "ConfigError",
+    "Counter",
+    "Endpoint",
+    "Env",
+    "Failed",
+    "Leaf",
+    "LookupTree",
+    "Metrics",
+    "NameTree",
+    "Namer",
+    "NamerConfig",
+    "NamerDeps",
+    "Ok",
+    "Path",
+    "Pending",
+    "PluginConfig",
+    "Read",
+    "Resolver",
+    "State",
+    "TransformerConfig",
+    "Turn",
+    "Union",
+    "Var",
+    "Weighted",
+]

@@ -1,0 +1,40 @@
+"""What all namers and interpreters of one daemon share: alarms, the file watch, the resolver."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import frozen
+
+from hostmesh.registry.alarms import Alarms
+from hostmesh.registry.files import FileWatch
+from hostmesh.registry.resolver import Resolver
+from hostmesh.registry.watched import Report, no_report
+
+if TYPE_CHECKING:
+    from hostmesh.base.env import Env
+    from hostmesh.base.var import Turn
+
+
+@frozen
+class Shared:
+    """One per daemon, whatever the number of routers and reloads: watches and look-ups outlive a reload."""
+
+    alarms: Alarms
+    files: FileWatch
+    resolver: Resolver
+
+    @classmethod
+    def make(cls, turn: Turn, env: Env, report: Report = no_report) -> Shared:
+        """No I/O, no task. What reports and alarms raise goes where ``turn`` sends its errors."""
+        alarms = Alarms(env, on_error=turn.on_error)
+        return cls(alarms, FileWatch(turn, env, alarms, report), Resolver(turn, env, alarms, report))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Ring alarms, follow files and look names up until cancelled; started when changes are followed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.alarms.run)
+            nursery.start_soon(self.resolver.run)
+            await nursery.start(self.files.run)
+            task_status.started()
