@@ -40,6 +40,8 @@ class Reason(str, Enum):
     LIMIT_INITIAL_LINE = "limit-initial-line"
     LIMIT_HEAD_TIME = "limit-head-time"
     """The head was not complete within the time allowed (slow loris)."""
+    LIMIT_BODY_TIME = "limit-body-time"
+    """No byte of the request body arrived for too long."""
     LIMIT_INFORMATIONAL = "limit-informational"
     """The endpoint sent more 1xx responses than allowed."""
     LIMIT_POOL_WAITERS = "limit-pool-waiters"

@@ -7,13 +7,24 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.loop import Session, TimerHandle, Transport
-from hostmesh.pump.pump import Pump
 from hostmesh.pump.transport import SocketTransport
 
-OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
+if TYPE_CHECKING:
+    from hostmesh.pump.pump import Pump
+
+OURS = {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EADDRNOTAVAIL,
+    errno.EACCES,
+    errno.EPERM,
+}
 """Connect errors that say something about this host, never about the endpoint: they must not eject it."""
 
 

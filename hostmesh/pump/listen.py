@@ -123,7 +123,13 @@ class Listener:
                     self.refused += 1
                     self._wait()
                     return
-                if error.errno in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH):
+                if error.errno in (
+                    errno.ECONNABORTED,
+                    errno.EPROTO,
+                    errno.EPERM,
+                    errno.ENETDOWN,
+                    errno.EHOSTUNREACH,
+                ):
                     continue
                 raise
             self.accepted += 1

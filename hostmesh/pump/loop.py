@@ -51,6 +51,9 @@ class Transport(Protocol):
     """
 
     blocked: bool
+    bytes_in: int
+    bytes_out: int
+    """Bytes the kernel has taken so far."""
     peer: Address
     local: Address
 
@@ -72,6 +75,10 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """Close now; buffered bytes are lost and the peer sees a reset where the protocol allows."""
+        ...
+
+    def reset(self) -> None:
+        """As ``abort``, with a reset for sure: a message that is cut must not look complete."""
         ...
 
     @property
@@ -98,6 +105,9 @@ class Loop(Protocol):
         timeout: float,
         on_connected: Callable[[Transport], Session],
         on_failed: Callable[[OSError], None],
+        *,
+        no_delay: bool = True,
+        keep_alive: bool | None = None,
     ) -> Connecting:
         """Dial ``endpoint``; exactly one of the callbacks runs, later, unless the attempt is cancelled.
 

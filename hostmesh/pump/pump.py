@@ -21,6 +21,9 @@ import trio
 
 from hostmesh.base.env import Env
 from hostmesh.base.var import Turn
+from hostmesh.naming.addr import Endpoint
+from hostmesh.pump.connect import SocketConnecting
+from hostmesh.pump.loop import Session, Transport
 from hostmesh.pump.wheel import Timer, Wheel
 
 BATCH = 32
@@ -69,6 +72,21 @@ class Pump:
     def close_later(self, sock: socket.socket) -> None:
         """close(2) after the batch, so that the number cannot be reused while the batch still mentions it."""
         self._closing.append(sock)
+
+    def connect(
+        self,
+        endpoint: Endpoint,
+        timeout: float,
+        on_connected: Callable[[Transport], Session],
+        on_failed: Callable[[OSError], None],
+        *,
+        no_delay: bool = True,
+        keep_alive: bool | None = None,
+    ) -> SocketConnecting:
+        """See :class:`hostmesh.pump.loop.Loop`."""
+        return SocketConnecting(
+            self, endpoint, timeout, on_connected, on_failed, no_delay=no_delay, keep_alive=keep_alive
+        )
 
     # -- the loop -------------------------------------------------------------------------------------------------
 

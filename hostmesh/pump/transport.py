@@ -139,7 +139,11 @@ class SocketTransport:
             self._armed = 0
             return
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._lost(OSError(error, errno.errorcode.get(error, "?")) if error else ConnectionResetError(errno.ECONNRESET, "hung up"))
+        self._lost(
+            OSError(error, errno.errorcode.get(error, "?"))
+            if error
+            else ConnectionResetError(errno.ECONNRESET, "hung up")
+        )
 
     def _arm(self, mask: int) -> None:
         if mask != self._armed and self._state != 2 and not self._hung:
@@ -288,7 +292,9 @@ class SocketTransport:
         """As :meth:`abort`, and the peer sees RST instead of FIN: the cut of a message that must not look complete."""
         if self._state != 2:
             try:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                self._sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
+                )
             except OSError as error:
                 self._pump.report(error)
             self.abort()

@@ -1,0 +1,282 @@
+"""From a checked configuration to routers. No socket is opened and no task started here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from attrs import evolve
+
+from hostmesh.base.backoff import Constant
+from hostmesh.config.model import LinkerConfig
+from hostmesh.config.policies import ClientParams, HttpClientParams, Policy, ServiceParams
+from hostmesh.config.routers import HttpRouterConfig
+from hostmesh.config.servers import ForwardedHeaderConfig, HttpServerConfig
+from hostmesh.daemon.shared import Shared, local_ips
+from hostmesh.naming.bind import Mount, mount
+from hostmesh.naming.bound import BoundName
+from hostmesh.naming.interpreter import Interpreter, InterpreterDeps
+from hostmesh.naming.matcher import Matcher
+from hostmesh.naming.namer import NamerConfig, NamerDeps
+from hostmesh.naming.path import Path
+from hostmesh.naming.transformer import TransformerDeps
+from hostmesh.protocol.context import B3Propagator
+from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.client_stack import ClientSettings, ClientStack
+from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.exchange import Exchange
+from hostmesh.proxy.forwarded import Forwarded, RequestRandomLabelerConfig
+from hostmesh.proxy.path_stack import ServiceSettings
+from hostmesh.proxy.router import Router
+from hostmesh.proxy.server import ForwardedLine, ServerSettings
+from hostmesh.routing.accrual import Accrual, AccrualCounters
+from hostmesh.telemetry.metrics import Scope
+
+FOREVER = 10 * 365 * 86400.0
+"""Seconds that stand for "never" where a number is needed."""
+
+
+class Namers:
+    """The configured namers, and what they were made from: a reload keeps those whose configuration is the same."""
+
+    def __init__(self, shared: Shared, configs: tuple[NamerConfig, ...], previous: Namers | None) -> None:
+        known = {} if previous is None else previous.by_config()
+        self.configs = configs
+        self.made: list[Any] = []
+        self.mounts: list[Mount] = []
+        deps = transformer_deps(shared)
+        for config in configs:
+            namer, place = known.pop(_identity(config), (None, None))
+            if namer is None or place is None:
+                prefix = config.prefix_in_force
+                namer = config.mk(
+                    NamerDeps(
+                        env=shared.env,
+                        turn=shared.turn,
+                        prefix=prefix,
+                        metrics=shared.metrics.scope("namer", "#" + prefix.show()),
+                        resolver=shared.resolver,
+                        report=shared.report,
+                        shared=shared.registry,
+                    )
+                )
+                place = mount(namer, [t.mk(deps) for t in config.transformers])
+            self.made.append(namer)
+            self.mounts.append(place)
+
+    def by_config(self) -> dict[Any, tuple[Any, Mount]]:
+        return {
+            _identity(config): (namer, place)
+            for config, namer, place in zip(self.configs, self.made, self.mounts, strict=True)
+        }
+
+
+def _identity(config: Any) -> str:
+    # Configs hold lists, so they are compared by what they say; attrs' repr says all of it.
+    return repr(config)
+
+
+def transformer_deps(shared: Shared) -> TransformerDeps:
+    return TransformerDeps(
+        turn=shared.turn, system=shared.system, resolver=shared.resolver, local_ips=local_ips
+    )
+
+
+def build_interpreter(shared: Shared, config: HttpRouterConfig, namers: Namers) -> Interpreter:
+    assert config.interpreter is not None
+    return config.interpreter.mk(
+        InterpreterDeps(
+            env=shared.env,
+            turn=shared.turn,
+            dtab=config.dtab,
+            namers=namers.mounts,
+            system=shared.system,
+            transformer_deps=transformer_deps(shared),
+            report=shared.report,
+            files=shared.files,
+        )
+    )
+
+
+def build_router(
+    shared: Shared,
+    config: HttpRouterConfig,
+    interpreter: Interpreter,
+    donor: Callable[[Path], ClientStack | None],
+) -> Router:
+    """The router of ``config``; ``donor(id)`` may give up a client stack of the router it replaces."""
+    label = config.name
+    services = PolicyResolver(config.service)
+    clients = PolicyResolver(config.client)
+
+    def service_settings(path: Path) -> ServiceSettings:
+        return service_settings_of(services.effective(path))
+
+    def client_settings(id: Path) -> ClientSettings:
+        return client_settings_of(clients.effective(id))
+
+    def make_client(router: Router, name: BoundName, scope: Scope) -> ClientStack:
+        settings = client_settings(name.id)
+        given = donor(name.id)
+        if given is not None:
+            if given.settings == settings:
+                given.follow(name.addr)
+                return given
+            given.close()
+        params = clients.effective(name.id)
+        assert params.load_balancer is not None
+        assert params.failure_accrual is not None
+        rng = shared.env.rng(f"balancer/{label}{name.id.show()}")
+        counters = AccrualCounters()
+        accrual = params.failure_accrual
+
+        def make_accrual(node: EndpointStack) -> Accrual | None:
+            return None if accrual.kind == "none" else Accrual(node, accrual.mk(rng), counters)
+
+        return ClientStack(
+            id=name.id,
+            addr=name.addr,
+            loop=shared.pump,
+            scope=scope,
+            limits=RESPONSE_LIMITS,
+            balancer=params.load_balancer.mk(rng),
+            make_accrual=make_accrual,
+            accrual_counters=counters,
+            settings=settings,
+            report=shared.report_error,
+        )
+
+    scope = shared.metrics.scope("rt", label)
+    if config.originator:
+        scope.gauge("originator", lambda: 1.0)
+    cache = config.binding_cache
+    return Router(
+        label=label,
+        env=shared.env,
+        loop=shared.pump,
+        scope=scope,
+        identifiers=[identifier.mk(config.dst_prefix) for identifier in config.identifier],
+        interpreter=interpreter,
+        service_settings=service_settings,
+        client_settings=client_settings,
+        make_client=make_client,
+        base_dtab=config.dtab,
+        limits=RESPONSE_LIMITS,
+        propagator=B3Propagator() if config.trace_propagator == "io.l5d.zipkin" else None,
+        binding_timeout=config.binding_timeout_ms / 1000,
+        cache_sizes={"paths": cache.paths, "clients": cache.clients, "bounds": cache.bounds},
+        idle_ttl=cache.idle_ttl_secs,
+        report=shared.report_error,
+    )
+
+
+RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)
+"""What an endpoint's response head may be: larger than a request's, since our own services send it, and bounded."""
+
+
+class PolicyResolver:
+    """The parameters of a name: every matching entry in file order, later ones override (reference 1.9)."""
+
+    def __init__(self, policy: Policy[Any]) -> None:
+        self._policy = policy
+        self._entries = [(Matcher.read(entry.prefix), entry.params) for entry in policy.configs]
+
+    def effective(self, path: Path) -> Any:
+        return self._policy.effective(
+            [params for matcher, params in self._entries if matcher.match(path) is not None]
+        )
+
+
+def service_settings_of(params: ServiceParams) -> ServiceSettings:
+    retries = params.retries
+    assert params.response_classifier is not None
+    assert retries is not None
+    budget = retries.budget
+    return ServiceSettings(
+        classifier=params.response_classifier.mk(),
+        backoff=Constant(0.0) if retries.backoff is None else retries.backoff.mk(),
+        total_timeout_ms=params.total_timeout_ms,
+        retry_ttl=float(budget.ttl_secs),
+        retry_min=budget.min_retries_per_sec,
+        retry_percent=budget.percent_can_retry,
+    )
+
+
+def client_settings_of(params: ClientParams) -> ClientSettings:
+    pool = params.host_connection_pool if isinstance(params, HttpClientParams) else None
+    session = params.client_session
+    sockets = params.socket_options
+    budget = params.requeue_budget
+    assert session is not None
+    assert sockets is not None
+    assert budget is not None
+    settings = ClientSettings(
+        make_balancer=params.load_balancer,
+        make_accrual=params.failure_accrual,
+        attempt_timeout_ms=params.request_attempt_timeout_ms,
+        requeue_ttl=float(budget.ttl_secs),
+        requeue_min=budget.min_retries_per_sec,
+        requeue_percent=budget.percent_can_retry,
+        fail_fast=bool(params.fail_fast),
+        idle_time=None if session.idle_time_ms is None else session.idle_time_ms / 1000,
+        life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
+        no_delay=sockets.no_delay,
+        keep_alive=sockets.keep_alive,
+        enable_probation=bool(getattr(params.load_balancer, "enable_probation", False)),
+    )
+    if pool is not None:
+        idle = pool.idle_time_ms
+        settings = evolve(
+            settings,
+            pool_min=pool.min_size,
+            pool_max=settings.pool_max if pool.max_size is None else pool.max_size,
+            pool_waiters=settings.pool_waiters if pool.max_waiters is None else pool.max_waiters,
+            idle_time=settings.idle_time if idle is None else min(idle / 1000, settings.idle_time or FOREVER),
+        )
+    return settings
+
+
+def server_settings_of(shared: Shared, router: HttpRouterConfig, config: HttpServerConfig) -> ServerSettings:
+    session = config.server_session
+    sockets = config.socket_options
+    forwarded = config.add_forwarded_header
+    return ServerSettings(
+        name=f"{config.ip}/{config.port}",
+        limits=Limits(
+            max_initial_line=router.max_initial_line_kb * 1024,
+            max_head_bytes=router.max_headers_kb * 1024,
+        ),
+        clear_context=config.clear_context,
+        max_concurrent=config.max_concurrent_requests,
+        max_call_depth=config.max_call_depth,
+        timeout_ms=config.timeout_ms,
+        idle_time=FOREVER if session.idle_time_ms is None else session.idle_time_ms / 1000,
+        life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
+        forwarded=None if forwarded is None else forwarded_of(shared, router.name, forwarded),
+        timestamp_header=None if config.timestamp_header is None else config.timestamp_header.encode("ascii"),
+        stream_after=router.stream_after_content_length_kb * 1024,
+        streaming=router.streaming_enabled,
+        max_error_body=router.max_err_response_kb * 1024,
+        compression_level=router.compression_level,
+        read_timeout=None if sockets.read_timeout_ms is None else sockets.read_timeout_ms / 1000,
+        write_timeout=None if sockets.write_timeout_ms is None else sockets.write_timeout_ms / 1000,
+    )
+
+
+def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> ForwardedLine:
+    """What makes the Forwarded line of a request on this server."""
+    by = config.by or RequestRandomLabelerConfig()
+    for_ = config.for_ or RequestRandomLabelerConfig()
+    forwarded = Forwarded(by.mk(), for_.mk())
+    rng = shared.env.rng(f"forwarded/{label}")
+
+    def line(ex: Exchange) -> bytes:
+        session = ex.caller
+        server, caller = session.parties(label, rng)
+        return forwarded.line(server, caller, ex.head.host, "http", rng)
+
+    return line
+
+
+def http_routers(config: LinkerConfig) -> list[HttpRouterConfig]:
+    return [cast(HttpRouterConfig, router) for router in config.routers if router.protocol == "http"]

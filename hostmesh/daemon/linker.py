@@ -1,0 +1,206 @@
+"""The running linker: routers on listening sockets, replaced as a whole by a reload.
+
+A reload builds the new configuration completely, opens the sockets that are new, and only then switches. Namers whose
+configuration is the same are kept, so names stay bound; client stacks with equal settings move to the new routers with
+their connections, latencies and accrual; counters are attributes of a tree that nobody rebuilds.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import trio
+
+from hostmesh.base.errors import ConfigError
+from hostmesh.config.model import LinkerConfig, unavailable
+from hostmesh.config.routers import HttpRouterConfig
+from hostmesh.config.servers import ServerConfig
+from hostmesh.daemon.build import (
+    Namers,
+    build_interpreter,
+    build_router,
+    http_routers,
+    server_settings_of,
+)
+from hostmesh.daemon.shared import Shared
+from hostmesh.naming.interpreter import Interpreter
+from hostmesh.naming.path import Path
+from hostmesh.proxy.client_stack import ClientStack
+from hostmesh.proxy.router import Recorder, Router
+from hostmesh.proxy.server import Server
+from hostmesh.pump.listen import Listener, ListenOptions, open_listener
+
+RETIRE_AFTER = 15.0
+"""Seconds for which the routers and namers of the previous configuration stay alive: longer than a binding may take,
+so that a name whose new binding is slow is served by the old one meanwhile."""
+
+RESERVED_DESCRIPTORS = 256
+"""Descriptors kept for admin, registries, logs and connects when the limit on connections is computed."""
+
+
+class Linker:
+    """Owns listeners, servers and routers. Everything else it is given."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.config: LinkerConfig | None = None
+        self.namers: Namers | None = None
+        self.routers: dict[str, Router] = {}
+        self.interpreters: dict[str, tuple[str, Interpreter]] = {}
+        self.servers: dict[tuple[str, int], tuple[Listener, Server]] = {}
+        self.draining = False
+        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.max_connections = max(64, soft - RESERVED_DESCRIPTORS)
+
+    def apply(self, config: LinkerConfig, recorders: dict[str, Recorder | None]) -> None:
+        """Switch to ``config``. Raises ConfigError, and changes nothing, when it cannot be run here."""
+        missing = unavailable(config)
+        if missing:
+            raise ConfigError("\n".join(missing))
+        shared = self.shared
+        old_routers, old_namers = self.routers, self.namers
+        namers = Namers(shared, config.namers, old_namers)
+        routers: dict[str, Router] = {}
+        interpreters: dict[str, tuple[str, Interpreter]] = {}
+        for router_config in http_routers(config):
+            label = router_config.name
+            interpreters[label] = self._interpreter(router_config, namers)
+            router = build_router(
+                shared, router_config, interpreters[label][1], _donor(old_routers.get(label))
+            )
+            router.recorder = recorders.get(label)
+            routers[label] = router
+        opened = self._open(config)
+        # From here on nothing can fail.
+        for namer in namers.made:
+            shared.start(namer)
+        for _identity, interpreter in interpreters.values():
+            shared.start(interpreter)
+        for label, router in routers.items():
+            old = old_routers.get(label)
+            if old is not None:
+                router.take_over(old)
+        self._switch(config, routers, opened)
+        kept = {id(namer) for namer in namers.made} | {id(i) for _, i in interpreters.values()}
+        retired: list[Any] = [] if old_namers is None else [n for n in old_namers.made if id(n) not in kept]
+        retired += [i for _, i in self.interpreters.values() if id(i) not in kept]
+        self.config, self.namers = config, namers
+        self.routers, self.interpreters = routers, interpreters
+        if old_routers or retired:
+            pump = shared.pump
+            pump.call_at(pump.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
+
+    def _interpreter(self, config: HttpRouterConfig, namers: Namers) -> tuple[str, Interpreter]:
+        identity = repr((config.interpreter, [id(namer) for namer in namers.made]))
+        known = self.interpreters.get(config.name)
+        if known is not None and known[0] == identity:
+            # Same namers, same kind: only the dtab may differ, and that is live.
+            known[1].set_base(config.dtab)
+            return known
+        return identity, build_interpreter(self.shared, config, namers)
+
+    def _open(self, config: LinkerConfig) -> dict[tuple[str, int], Any]:
+        opened: dict[tuple[str, int], Any] = {}
+        try:
+            for router in http_routers(config):
+                for server in router.servers:
+                    key = (server.ip, server.port)
+                    if key not in self.servers:
+                        opened[key] = open_listener(server.ip, server.port, listen_options(server))
+        except ConfigError:
+            for sock in opened.values():
+                sock.close()
+            raise
+        return opened
+
+    def _switch(
+        self, config: LinkerConfig, routers: dict[str, Router], opened: dict[tuple[str, int], Any]
+    ) -> None:
+        shared = self.shared
+        wanted = set()
+        for router_config in http_routers(config):
+            router = routers[router_config.name]
+            for server_config in router_config.servers:
+                key = (server_config.ip, server_config.port)
+                wanted.add(key)
+                settings = server_settings_of(shared, router_config, server_config)
+                known = self.servers.get(key)
+                if known is not None:
+                    known[1].router = router
+                    known[1].configure(settings)
+                    known[0].options = listen_options(server_config)
+                    continue
+                scope = shared.metrics.scope("rt", router.label, "server", settings.name)
+                server = Server(shared.pump, router, settings, scope)
+                listener = Listener(
+                    shared.pump, opened[key], listen_options(server_config), server.accept, self._capacity
+                )
+                self.servers[key] = (listener, server)
+                listener.start()
+        for key in [key for key in self.servers if key not in wanted]:
+            listener, server = self.servers.pop(key)
+            listener.close()
+            server.drain()
+
+    def _capacity(self) -> int:
+        return self.max_connections - self.connections
+
+    @property
+    def connections(self) -> int:
+        """Callers' connections open now."""
+        return sum(len(server.sessions) for _listener, server in self.servers.values())
+
+    @property
+    def pending(self) -> int:
+        """Exchanges in flight."""
+        return sum(server.stats.pending for _listener, server in self.servers.values())
+
+    def _retire(self, routers: list[Router], plugins: list[Any]) -> None:
+        for router in routers:
+            router.close()
+        for plugin in plugins:
+            self.shared.stop(plugin)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Stop accepting; idle connections end now, the others with their exchange."""
+        self.draining = True
+        for listener, server in self.servers.values():
+            listener.stop()
+            server.drain()
+
+    async def wait_drained(self) -> None:
+        """Until the last caller's connection is gone."""
+        for _listener, server in self.servers.values():
+            if server.sessions:
+                gone = trio.Event()
+                server.on_empty = gone.set
+                await gone.wait()
+
+    def close(self) -> None:
+        """Cut what is left and close everything."""
+        for listener, server in self.servers.values():
+            server.cut()
+            listener.close()
+        for router in self.routers.values():
+            router.close()
+
+
+def _donor(old: Router | None) -> Any:
+    def give(id: Path) -> ClientStack | None:
+        return None if old is None else old.clients.entries.pop(id, None)
+
+    return give
+
+
+def listen_options(config: ServerConfig) -> ListenOptions:
+    sockets = config.socket_options
+    return ListenOptions(
+        no_delay=sockets.no_delay,
+        reuse_addr=sockets.reuse_addr,
+        reuse_port=sockets.reuse_port,
+        keep_alive=sockets.keep_alive,
+        backlog=sockets.backlog,
+    )

@@ -1,0 +1,99 @@
+"""What outlives every reload: the loop, the clock, the metrics tree, the look-ups, and the tasks in progress."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from fcntl import ioctl
+from typing import Any
+
+import trio
+
+from hostmesh.naming.system import SystemNamers
+from hostmesh.pump.clock import SystemEnv
+from hostmesh.pump.pump import Pump
+from hostmesh.registry.shared import Shared as Registry
+from hostmesh.telemetry.metrics import MetricsTree
+
+SIOCGIFADDR = 0x8915
+"""ioctl: the IPv4 address of an interface (linux/sockios.h)."""
+
+
+class Shared:
+    """One per process. ``report(event, facts)`` is one line in the log; ``report_error`` one with its traceback."""
+
+    def __init__(
+        self,
+        *,
+        env: SystemEnv,
+        report: Callable[[str, Mapping[str, Any]], None],
+        report_error: Callable[[BaseException], None],
+    ) -> None:
+        self.env = env
+        self.report = report
+        self.report_error = report_error
+        self.pump = Pump(env, report_error)
+        self.turn = self.pump.turn
+        self.metrics = MetricsTree()
+        self.registry = Registry.make(self.turn, env, report)
+        self.files = self.registry.files
+        self.resolver = self.registry.resolver
+        self.system = SystemNamers(self.turn, self.resolver)
+        self._tasks: dict[int, tuple[object, trio.CancelScope]] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the registries' tasks and those of plugins that are started, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await nursery.start(self.registry.run)
+            task_status.started()
+            await trio.sleep_forever()
+
+    def start(self, plugin: object) -> None:
+        """Give a plugin that has a ``run`` its task; nothing happens if it has none or runs already."""
+        run = getattr(plugin, "run", None)
+        if run is None or id(plugin) in self._tasks or self._nursery is None:
+            return
+        scope = trio.CancelScope()
+        self._tasks[id(plugin)] = (plugin, scope)
+        self._nursery.start_soon(self._run_plugin, plugin, run, scope)
+
+    async def _run_plugin(self, plugin: object, run: Callable[[], Any], scope: trio.CancelScope) -> None:
+        # A plugin that fails must not take the daemon with it: it is reported and started again, ever more slowly.
+        delay = 0.1
+        with scope:
+            while True:
+                try:
+                    await run()
+                    break
+                except Exception as error:  # noqa: BLE001 - anybody's code; reported, and run again
+                    self.report_error(error)
+                await trio.sleep(delay)
+                delay = min(delay * 2, 30.0)
+        self._tasks.pop(id(plugin), None)
+
+    def stop(self, plugin: object) -> None:
+        """Cancel a plugin's task."""
+        entry = self._tasks.get(id(plugin))
+        if entry is not None:
+            entry[1].cancel()
+
+
+def local_ips() -> frozenset[str]:
+    """The addresses of all interfaces that are up, loopback included, in canonical form."""
+    found = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _index, name in socket.if_nameindex():
+            try:
+                answer = ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue  # an interface without an IPv4 address
+            found.add(socket.inet_ntoa(answer[20:24]))
+    if os.path.exists("/proc/net/if_inet6"):
+        with open("/proc/net/if_inet6", encoding="ascii") as table:
+            for line in table:
+                found.add(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(line.split()[0])))
+    return frozenset(found)

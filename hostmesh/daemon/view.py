@@ -1,0 +1,125 @@
+"""What the admin pages see of the daemon."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from hostmesh import __version__
+from hostmesh.admin.view import Identified, Readiness, RouterView, Unidentified, View
+from hostmesh.base.errors import MeshError
+from hostmesh.base.var import Ok
+from hostmesh.config.to_json import to_json
+from hostmesh.naming.addr import Addr
+from hostmesh.protocol.h1_head import RequestHead
+from hostmesh.proxy.router import Router
+
+if TYPE_CHECKING:
+    from hostmesh.daemon.run import Daemon
+
+
+class Live(Mapping[str, RouterView]):
+    """The routers of the configuration in force, looked up when asked, so that no page holds an old one."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def __getitem__(self, label: str) -> RouterView:
+        return router_view(self._daemon, self._daemon.linker.routers[label])
+
+    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+        return iter(self._daemon.linker.routers)
+
+    def __len__(self) -> int:
+        return len(self._daemon.linker.routers)
+
+
+class LiveNamers(Mapping[str, object]):
+    """The namers of the configuration in force, by prefix."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def _named(self) -> dict[str, object]:
+        namers = self._daemon.linker.namers
+        if namers is None:
+            return {}
+        return {
+            config.prefix_in_force.show()[1:]: namer
+            for config, namer in zip(namers.configs, namers.made, strict=True)
+        }
+
+    def __getitem__(self, prefix: str) -> object:
+        return self._named()[prefix]
+
+    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+        return iter(self._named())
+
+    def __len__(self) -> int:
+        return len(self._named())
+
+
+def router_view(daemon: Daemon, router: Router) -> RouterView:
+    def base_dtab() -> str:
+        base = getattr(router.interpreter, "base", None)
+        if isinstance(base, Ok):
+            return str(base.value.show())
+        return router.base_dtab.show()
+
+    def identify(head: RequestHead) -> Identified | Unidentified:
+        try:
+            path, _target = router.identify(head)
+        except MeshError as error:
+            return Unidentified(error.message)
+        return Identified(path.show())
+
+    def clients() -> Iterable[tuple[str, Addr]]:
+        return [(id.show(), client.addr) for id, client in router.clients.entries.items()]
+
+    return RouterView(
+        label=router.label,
+        protocol="http",
+        base_dtab=base_dtab,
+        interpreter=router.interpreter,
+        identify=identify,
+        clients=clients,
+    )
+
+
+def fill_view(daemon: Daemon) -> View:
+    """The view of a running daemon; everything in it follows reloads."""
+    pump = daemon.shared.pump
+
+    def health() -> Readiness:
+        if daemon.stopping.is_set():
+            return Readiness(False, "draining")
+        return Readiness(True)
+
+    def server_info() -> Mapping[str, object]:
+        return {
+            "name": "hostmesh",
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": daemon.started,
+            "config": daemon.file,
+            "reloads": daemon.reloads,
+            "reload_failures": daemon.reload_failures,
+            "python": platform.python_version(),
+            "seed": daemon.env.seed,
+        }
+
+    return View(
+        metrics=daemon.shared.metrics,
+        config_json=lambda: to_json(daemon.config),
+        routers=Live(daemon),
+        namers=LiveNamers(daemon),
+        log_levels=daemon.logs.levels,
+        set_log_level=daemon.logs.set_level,
+        shutdown=daemon.stop,
+        health=health,
+        admin_routes=daemon.observers.admin_routes(),
+        server_info=server_info,
+        loop=pump.statistics,
+    )

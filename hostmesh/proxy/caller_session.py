@@ -1,0 +1,495 @@
+"""One HTTP/1.1 connection from a caller: requests in order, one exchange at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h1_body import Body, chunk, last_chunk, request_body
+from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE, parse_request
+from hostmesh.protocol.h1_write import CONTINUE, response_head
+from hostmesh.proxy.exchange import Exchange
+from hostmesh.proxy.forwarded import Party, random_label
+from hostmesh.proxy.respond import error_answer
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from hostmesh.protocol.h1_message import ResponseHead
+    from hostmesh.proxy.server import Server
+    from hostmesh.pump.loop import TimerHandle, Transport
+
+RESPONSE_LINES = b"Via: 1.1 hostmesh\r\n"
+SUCCESS_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 1.0\r\n"
+FAILURE_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 0.0\r\n"
+
+
+class CallerSession:
+    """The caller's half of exchanges. Owns its transport."""
+
+    __slots__ = (
+        "_body",
+        "_buf",
+        "_chunked",
+        "_close",
+        "_ex",
+        "_held",
+        "_parties",
+        "_paused",
+        "_searched",
+        "_seen_bytes",
+        "_server",
+        "_timer",
+        "_transport",
+        "head_since",
+        "idle_since",
+        "opened",
+    )
+
+    def __init__(self, server: Server, transport: Transport, now: float) -> None:
+        self._server = server
+        self._transport = transport
+        self._ex: Exchange | None = None
+        self._buf = b""
+        self._searched = 0
+        self._body: Body | None = None
+        self._held: list[bytes] | None = None
+        """Pieces of a body that is read whole before it is forwarded."""
+        self._chunked = False
+        self._close = False
+        """This exchange is the connection's last."""
+        self._paused = False
+        self._parties: tuple[Party, Party] | None = None
+        self._seen_bytes = -1
+        self.opened = now
+        self.idle_since = now
+        self.head_since = now
+        self._timer: TimerHandle | None = server.loop.call_at(now + server.first_head_time, self._check_time)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        return self._transport.peer
+
+    @property
+    def local(self) -> tuple[str, int]:
+        return self._transport.local
+
+    def parties(self, router: str, rng: Random) -> tuple[Party, Party]:
+        """Both ends of this connection for a ``Forwarded`` header; made once."""
+        if self._parties is None:
+            own, peer = self.local, self.peer
+            self._parties = (
+                Party(own[0], own[1], router, random_label(rng)),
+                Party(peer[0], peer[1], router, random_label(rng)),
+            )
+        return self._parties
+
+    # -- bytes in -------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        body = self._body
+        try:
+            if body is not None:
+                self._more(body, data, 0)
+            elif self._ex is None:
+                self._next(self._buf + data if self._buf else data)
+            else:
+                self._pipelined(data)
+        except MeshError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._bug(error)
+
+    def _pipelined(self, data: bytes) -> None:
+        self._buf += data
+        if len(self._buf) > self._server.max_pipelined:
+            self.pause()
+
+    def _next(self, buf: bytes) -> None:
+        """The start of a request, perhaps only a part of its head."""
+        server = self._server
+        head = parse_request(buf, server.limits, 0, self._searched)
+        if head is None:
+            if not self._searched:
+                self.head_since = now = server.loop.now()
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = server.loop.call_at(now + server.head_time, self._check_time)
+            self._buf = buf
+            self._searched = len(buf)
+            return
+        self._searched = 0
+        now = server.loop.now()
+        ex = Exchange(self, server, head, now)
+        self._ex = ex
+        self._close = not head.keep_alive
+        stats = server.stats
+        stats.pending += 1
+        end = head.end
+        length = head.content_length
+        if length == 0:
+            self._buf = buf[end:] if len(buf) > end else b""
+            ex.router.route(ex, now)
+            return
+        self._buf = b""
+        ex.simple = False
+        ex.request_done = False
+        self._body = body = request_body(head, server.limits)
+        if 0 < length <= server.stream_after or (length == CHUNKED and server.aggregate):
+            # Read whole before it is forwarded, and so replayable (streamAfterContentLengthKB).
+            self._held = []
+            if head.expect_continue and len(buf) - end < length:
+                self._transport.write(CONTINUE)
+        else:
+            ex.streamed = True
+            if len(buf) == end:
+                # Nobody knows yet where the body goes: do not read it before there is a connection to write it to.
+                self.pause()
+            ex.router.route(ex, now)
+        if len(buf) > end and self._body is body:
+            self._more(body, buf, end)
+        if self._body is body:
+            self._watch_body()
+
+    def _watch_body(self) -> None:
+        self._seen_bytes = -1
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._server.loop.call_at(
+            self._server.loop.now() + self._server.body_idle, self._check_time
+        )
+
+    def _more(self, body: Body, data: bytes, pos: int) -> None:
+        """A piece of the request body, and what may follow it."""
+        piece, used = body.feed(data, pos)
+        ex = self._ex
+        held = self._held
+        done = body.done
+        if done:
+            self._body = None
+            if used < len(data):
+                self._buf = data[used:]
+        if held is not None:
+            held.append(piece)
+            if done:
+                self._held = None
+                assert ex is not None
+                ex.body = b"".join(held)
+                ex.request_bytes = len(ex.body)
+                ex.request_done = True
+                ex.request_trailers = body.trailers
+                ex.router.route(ex, self._server.loop.now())
+        elif ex is not None:
+            if piece or done:
+                ex.request_data(piece, done, body.trailers)
+        elif done:
+            # The exchange was over before its request: the connection is closed by whoever ended it.
+            self._after(self._server.loop.now())
+
+    def eof_received(self) -> None:
+        ex = self._ex
+        if ex is None:
+            if self._buf:
+                self._refuse(
+                    MeshError(
+                        Reason.BAD_REQUEST,
+                        "caller closed the connection in the middle of a request head",
+                        status=400,
+                        side=Side.CALLER,
+                    )
+                )
+            else:
+                self._transport.close()
+                self._gone()
+            return
+        if self._body is None and self._close:
+            # The caller asked for the connection to end with this answer and has closed its own direction already:
+            # a half-close, it still listens.
+            return
+        error = MeshError(
+            Reason.RESET_BY_CALLER,
+            "caller closed the connection before the answer",
+            status=499,
+            side=Side.CALLER,
+        )
+        self._abandon(ex, error)
+
+    def connection_lost(self, error: OSError | None) -> None:
+        ex = self._ex
+        if ex is not None:
+            self._abandon(
+                ex,
+                MeshError(
+                    Reason.RESET_BY_CALLER,
+                    f"caller's connection broke: {error}" if error else "caller's connection was closed",
+                    status=499,
+                    side=Side.CALLER,
+                ),
+            )
+        self._gone()
+
+    def _abandon(self, ex: Exchange, error: MeshError) -> None:
+        self._ex = None
+        self._body = None
+        self._held = None
+        try:
+            ex.request_aborted(error)
+        except Exception as bug:
+            self._server.router.report(bug)
+        self._transport.abort()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._server.gone(self, self._transport)
+
+    # -- refusals -------------------------------------------------------------------------------------------------
+
+    def _refuse(self, error: MeshError) -> None:
+        """A message that may not be parsed any further: answer if nothing was answered, and end the connection."""
+        ex = self._ex
+        self._buf = b""
+        self._body = None
+        self._held = None
+        server = self._server
+        if ex is None:
+            server.refused(self, error, server.loop.now())
+            self._write_error(error, b"")
+        elif ex.finished:
+            self._ex = None
+        else:
+            self._ex = None
+            committed = ex.committed
+            ex.request_aborted(error)
+            if not committed:
+                self._write_error(error, ex.reqid)
+            else:
+                self._transport.abort()
+        self._transport.close()
+        self._gone()
+
+    def _write_error(self, error: MeshError, reqid: bytes) -> None:
+        server = self._server
+        self._transport.write(
+            error_answer(
+                error,
+                head_only=False,
+                connection=b"close",
+                clear=server.clear_context,
+                max_body=server.settings.max_error_body,
+                reqid=reqid,
+            )
+        )
+
+    def _bug(self, error: Exception) -> None:
+        ex = self._ex
+        if ex is not None:
+            ex.bug(error)
+        else:
+            self._server.router.report(error)
+            self._transport.abort()
+            self._gone()
+
+    # -- response half --------------------------------------------------------------------------------------------
+
+    def send_informational(self, ex: Exchange, head: ResponseHead) -> None:
+        if ex.head.version == 11:
+            self._transport.write(response_head(head, b"", clear=self._server.clear_context))
+
+    def send_head(self, ex: Exchange, head: ResponseHead, piece: bytes, done: bool) -> None:
+        server = self._server
+        lines = SUCCESS_LINES if head.status < 500 else FAILURE_LINES
+        if server.draining or not ex.request_done:
+            self._close = True
+        if head.plain and not self._close and server.simple_responses and ex.head.version == 11:
+            self._transport.write(
+                b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (head.status, head.reason, head.block, lines, piece)
+            )
+        else:
+            self._transport.write(self._response(ex, head, lines, piece, done))
+        if done:
+            self._after(0.0)
+
+    def _response(self, ex: Exchange, head: ResponseHead, lines: bytes, piece: bytes, done: bool) -> bytes:
+        clear = self._server.clear_context
+        if clear:
+            lines = RESPONSE_LINES
+        framing: int | None = None
+        self._chunked = False
+        if head.has_body and head.content_length < 0:
+            if ex.head.version == 11:
+                framing = CHUNKED
+                self._chunked = True
+            else:
+                framing = UNTIL_CLOSE
+                self._close = True
+        connection: bytes | None = None
+        if self._close:
+            connection = b"close"
+        elif ex.head.version == 10:
+            connection = b"keep-alive"
+        data = response_head(head, lines, connection=connection, framing=framing, clear=clear)
+        if self._chunked:
+            data += chunk(piece)
+            if done:
+                data += last_chunk()
+        else:
+            data += piece
+        return data
+
+    def send_data(self, piece: bytes, done: bool, trailers: bytes) -> None:
+        if self._chunked:
+            data = chunk(piece)
+            if done:
+                data += last_chunk(trailers)
+        else:
+            data = piece
+        if data:
+            self._transport.write(data)
+        if done:
+            self._after(0.0)
+
+    def send_error(self, ex: Exchange, error: MeshError) -> None:
+        server = self._server
+        if server.draining or not ex.request_done:
+            self._close = True
+        connection: bytes | None = None
+        if self._close:
+            connection = b"close"
+        elif ex.head.version == 10:
+            connection = b"keep-alive"
+        self._transport.write(
+            error_answer(
+                error,
+                head_only=ex.head.method == b"HEAD",
+                connection=connection,
+                clear=server.clear_context,
+                max_body=server.settings.max_error_body,
+                reqid=ex.reqid,
+            )
+        )
+        self._after(0.0)
+
+    def send_whole(self, ex: Exchange, data: bytes) -> None:
+        """A whole response made here (status service, diagnostics)."""
+        self._transport.write(data)
+        self._after(0.0)
+
+    def cut(self) -> None:
+        """The response stays incomplete: a reset, and on chunked bodies no last chunk, tell the caller so."""
+        self._ex = None
+        self._transport.reset()
+        self._gone()
+
+    @property
+    def blocked(self) -> bool:
+        return self._transport.blocked
+
+    def writable(self) -> None:
+        if self._ex is not None:
+            self._ex.caller_writable()
+
+    # -- between exchanges ----------------------------------------------------------------------------------------
+
+    def _after(self, now: float) -> None:
+        """The response is out: close, go on with what is pipelined, or wait."""
+        ex = self._ex
+        self._ex = None
+        self._chunked = False
+        if self._close or self._body is not None or self._held is not None:
+            self._body = None
+            self._held = None
+            self._transport.close()
+            self._gone()
+            return
+        if self._buf:
+            # In a later turn: pipelined requests must not recurse, nor starve other connections.
+            self._server.loop.turn.call_soon(self._continue)
+        if self._paused:
+            self.resume()
+        if ex is not None:
+            self.idle_since = ex.start
+
+    def _continue(self) -> None:
+        if self._ex is None and self._buf and not self._transport.closed:
+            buf, self._buf = self._buf, b""
+            self.data_received(buf)
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume()
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _check_time(self) -> None:
+        """One timer per connection, re-armed when it fires and not at every request."""
+        self._timer = None
+        server = self._server
+        now = server.loop.now()
+        if self._searched:
+            due = self.head_since + server.head_time
+            if now >= due:
+                self._refuse(
+                    MeshError(
+                        Reason.LIMIT_HEAD_TIME,
+                        f"the request head was not complete within {server.head_time:g} s",
+                        status=408,
+                        side=Side.CALLER,
+                    )
+                )
+                return
+        elif self._body is not None and not self._paused:
+            due = now + server.body_idle
+            read = self._transport.bytes_in
+            if read == self._seen_bytes:
+                self._refuse(
+                    MeshError(
+                        Reason.LIMIT_BODY_TIME,
+                        f"no byte of the request body arrived for {server.body_idle:g} s",
+                        status=408,
+                        side=Side.CALLER,
+                    )
+                )
+                return
+            self._seen_bytes = read
+        elif self._ex is None:
+            life = server.settings.life_time
+            unused = self.idle_since == self.opened
+            due = self.idle_since + (server.first_head_time if unused else server.settings.idle_time)
+            if life is not None:
+                due = min(due, self.opened + life)
+            if now >= due:
+                self._transport.close()
+                self._gone()
+                return
+        else:
+            self.idle_since = now
+            due = now + server.settings.idle_time
+        self._timer = server.loop.call_at(due, self._check_time)
+
+    def drain(self) -> None:
+        """End after the exchange in flight; now if there is none."""
+        if self._ex is None and not self._buf:
+            self._transport.close()
+            self._gone()
+        else:
+            self._close = True
+
+    def abort(self) -> None:
+        ex = self._ex
+        if ex is not None:
+            self._abandon(
+                ex, MeshError(Reason.DRAINING, "cut at the end of the drain", status=503, side=Side.SELF)
+            )
+        else:
+            self._transport.abort()
+            self._gone()

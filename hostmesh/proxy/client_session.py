@@ -1,0 +1,317 @@
+"""One HTTP/1.1 connection to an endpoint, carrying one exchange at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError, Sent, Side
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h1_body import Body, CloseBody, chunk, last_chunk, response_body
+from hostmesh.protocol.h1_head import UNTIL_CLOSE, parse_response
+from hostmesh.protocol.h1_write import request_head
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.endpoint_stack import EndpointStack
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.pump.loop import Transport
+
+MAX_INFORMATIONAL = 10
+"""1xx responses accepted per exchange (hardening F14): 100 and 103 need two."""
+
+
+class ClientSession:
+    """The endpoint's half of exchanges. Its transport belongs to it; :meth:`close` and errors end both."""
+
+    __slots__ = (
+        "_body",
+        "_buf",
+        "_chunked",
+        "_keep",
+        "_mark",
+        "_paused",
+        "_searched",
+        "_transport",
+        "busy",
+        "closed",
+        "endpoint",
+        "ex",
+        "got_bytes",
+        "idle_since",
+        "opened",
+        "requests",
+        "reused",
+    )
+
+    def __init__(self, endpoint: EndpointStack, transport: Transport, now: float) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+        self.ex: Exchange | None = None
+        self._buf = b""
+        self._body: Body | None = None
+        self._chunked = False
+        self._keep = False
+        self._paused = False
+        self._mark = 0
+        """Bytes this connection had carried when the exchange began: none more means that nothing was sent."""
+        self._searched = 0
+        self.busy = False
+        self.closed = False
+        self.reused = False
+        self.got_bytes = False
+        self.requests = 0
+        self.opened = now
+        self.idle_since = now
+
+    # -- request half ---------------------------------------------------------------------------------------------
+
+    def start(self, ex: Exchange) -> None:
+        """Write the head of ``ex`` and the body bytes it holds."""
+        self.ex = ex
+        self.busy = True
+        self.got_bytes = False
+        self.reused = self.requests > 0
+        self.requests += 1
+        self._mark = self._transport.bytes_out
+        head = ex.head
+        branch = ex.branch
+        assert branch is not None
+        if head.plain and ex.simple:
+            data = b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
+                head.method,
+                ex.target or head.target,
+                head.block,
+                branch.lines,
+                ex.trace,
+            )
+        else:
+            data = self._head_and_body(ex, branch.lines + ex.trace)
+        self._transport.write(data)
+        if self.closed:
+            return
+        ex.attached(self)
+
+    def _head_and_body(self, ex: Exchange, lines: bytes) -> bytes:
+        # Expect travels only with a body that is still with the caller; otherwise we have answered it ourselves.
+        data = request_head(
+            ex.head, lines, target=ex.target, clear=ex.server.clear_context, expect=ex.streamed
+        )
+        body = ex.body
+        self._chunked = ex.head.content_length == -1
+        if self._chunked:
+            if body:
+                data += chunk(body)
+            if ex.request_done:
+                data += last_chunk(ex.request_trailers)
+        else:
+            data += body
+        return data
+
+    def send_data(self, piece: bytes, done: bool, trailers: bytes) -> None:
+        if self._chunked:
+            data = chunk(piece) if piece else b""
+            if done:
+                data += last_chunk(trailers)
+        else:
+            data = piece
+        if data:
+            self._transport.write(data)
+
+    @property
+    def blocked(self) -> bool:
+        return self._transport.blocked
+
+    def writable(self) -> None:
+        if self.ex is not None:
+            self.ex.endpoint_writable()
+
+    # -- response half --------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        ex = self.ex
+        if ex is None:
+            # Bytes that nobody asked for: the next response could not be told from them (hardening F14).
+            self.endpoint.client.surplus.value += 1
+            self.close()
+            return
+        self.got_bytes = True
+        try:
+            body = self._body
+            if body is None:
+                self._head(ex, self._buf + data if self._buf else data)
+            else:
+                self._more(ex, body, data)
+        except MeshError as error:
+            error.side = Side.CALLEE
+            error.sent = ex.sent
+            self._break(ex, error)
+        except Exception as error:
+            ex.bug(error)
+            self.close()
+
+    def _head(self, ex: Exchange, buf: bytes) -> None:
+        while True:
+            head = parse_response(buf, self.endpoint.client.limits, ex.head.method, 0, self._searched)
+            if head is None:
+                self._buf = buf
+                self._searched = len(buf)
+                return
+            self._searched = 0
+            if not head.informational:
+                break
+            if ex.informational >= MAX_INFORMATIONAL:
+                raise MeshError(
+                    Reason.LIMIT_INFORMATIONAL,
+                    f"{self.endpoint.text} sent more than {MAX_INFORMATIONAL} informational responses",
+                    status=502,
+                )
+            if head.status == 101:
+                raise MeshError(
+                    Reason.BAD_RESPONSE,
+                    f"{self.endpoint.text} switched protocols (101) although no Upgrade was forwarded",
+                    status=502,
+                )
+            ex.on_response(head, b"", False)
+            buf = buf[head.end :]
+        self._buf = b""
+        self._keep = head.keep_alive
+        end = head.end
+        size = len(buf)
+        length = head.content_length
+        if not head.has_body or length == 0:
+            if size > end:
+                self._surplus()
+            ex.on_response(head, b"", True)
+        elif length > 0 and size - end >= length:
+            if size - end > length:
+                self._surplus()
+                ex.on_response(head, buf[end : end + length], True)
+            else:
+                ex.on_response(head, buf[end:], True)
+        else:
+            body = response_body(head, self.endpoint.client.limits)
+            if length == UNTIL_CLOSE:
+                self._keep = False
+            if size == end:
+                self._body = body
+                ex.on_response(head, b"", False)
+                return
+            piece, used = body.feed(buf, end)
+            if not body.done:
+                self._body = body
+                ex.on_response(head, piece, False)
+                return
+            if used < size:
+                self._surplus()
+            if not body.trailers:
+                ex.on_response(head, piece, True)
+            else:
+                ex.on_response(head, piece, False)
+                if self.ex is ex:
+                    ex.on_response_data(b"", True, body.trailers)
+
+    def _more(self, ex: Exchange, body: Body, data: bytes) -> None:
+        piece, used = body.feed(data)
+        if body.done:
+            self._body = None
+            if used < len(data):
+                self._surplus()
+            ex.on_response_data(piece, True, body.trailers)
+        elif piece:
+            ex.on_response_data(piece, False)
+
+    def _surplus(self) -> None:
+        self._keep = False
+        self.endpoint.client.surplus.value += 1
+
+    def eof_received(self) -> None:
+        ex = self.ex
+        body = self._body
+        if ex is not None and isinstance(body, CloseBody):
+            body.eof()
+            self._body = None
+            self._keep = False
+            try:
+                ex.on_response_data(b"", True)
+            except Exception as error:
+                ex.bug(error)
+            self.close()
+            return
+        if ex is None:
+            self.close()
+            return
+        self._break(ex, self._lost_error(ex, "closed the connection"))
+
+    def connection_lost(self, error: OSError | None) -> None:
+        ended = not self.closed
+        self.closed = True
+        ex = self.ex
+        self.ex = None
+        if ended:
+            self.endpoint.session_ended(self)
+        if ex is not None and ex.session is self:
+            text = (
+                "closed the connection"
+                if error is None
+                else f"broke the connection ({error.strerror or error})"
+            )
+            self._guarded_lost(ex, self._lost_error(ex, text))
+
+    def _lost_error(self, ex: Exchange, what: str) -> MeshError:
+        if self._body is not None:
+            when = "in the middle of its response body"
+        elif self.got_bytes:
+            when = "in the middle of its response head"
+        else:
+            when = "before its response"
+        return MeshError(
+            Reason.RESET_BY_ENDPOINT,
+            f"{self.endpoint.text} {what} {when}",
+            status=502,
+            side=Side.CALLEE,
+            sent=Sent.NOTHING if self._transport.bytes_out == self._mark else ex.sent,
+        )
+
+    def _break(self, ex: Exchange, error: MeshError) -> None:
+        self.ex = None
+        self.close()
+        self._guarded_lost(ex, error)
+
+    def _guarded_lost(self, ex: Exchange, error: MeshError) -> None:
+        try:
+            ex.session = self
+            ex.session_lost(error)
+        except Exception as bug:
+            ex.bug(bug)
+
+    def pause(self) -> None:
+        self._paused = True
+        self._transport.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._transport.resume()
+
+    # -- the end of an exchange, the end of the session -----------------------------------------------------------
+
+    def detach(self, now: float, *, reuse: bool) -> None:
+        self.ex = None
+        self.busy = False
+        if reuse and self._keep and not self.closed and self._body is None:
+            life = self.endpoint.client.life_time
+            if life is not None and now - self.opened >= life:
+                self.close()
+                return
+            self.idle_since = now
+            if self._paused:
+                self.resume()
+            self.endpoint.release(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; no exchange is told."""
+        if not self.closed:
+            self.closed = True
+            self.ex = None
+            self._transport.abort()
+            self.endpoint.session_ended(self)

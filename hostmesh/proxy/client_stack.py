@@ -1,0 +1,329 @@
+"""Everything for one bound id: the balancer over its endpoints, their pools, the requeue budget, the counters.
+
+Many dst paths share one client stack, and so its balancer, connections and failure accrual. It outlives reloads
+when the settings that made it are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil, inf
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
+from hostmesh.base.var import Var
+from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPending, Endpoint
+from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.client_session import ClientSession
+from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.stats import ScopeStats
+from hostmesh.routing.accrual import Accrual, AccrualCounters
+from hostmesh.routing.balancers import Balancer
+from hostmesh.routing.budget import RetryBudget
+from hostmesh.routing.node import Node, NodeKey, reconcile
+
+if TYPE_CHECKING:
+    from hostmesh.naming.path import Path
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.pump.loop import Connecting, Loop, TimerHandle, Transport
+    from hostmesh.telemetry.metrics import Scope
+
+CONNECT_TIMEOUT = 1.0
+"""Seconds for a TCP connect; finagle's fixed value, of which Linkerd has no key."""
+
+MAX_PARKED = 1000
+"""Requests waiting for one name's first answer; the next is answered 503 (hardening R7)."""
+
+PROBATION_SWEEP = 1.0
+"""Seconds between looks at endpoints that discovery has lost and that are kept while they serve (enableProbation)."""
+
+PICK_AGAIN = 5
+"""Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort)."""
+
+
+@frozen(kw_only=True)
+class ClientSettings:
+    """What the configuration says about one bound id, resolved; two equal settings may share a stack."""
+
+    make_balancer: object
+    make_accrual: object
+    attempt_timeout_ms: int | None = None
+    requeue_ttl: float = 10.0
+    requeue_min: int = 10
+    requeue_percent: float = 0.2
+    fail_fast: bool = False
+    pool_min: int = 0
+    pool_max: int = 2**31 - 1
+    pool_waiters: int = 2**31 - 1
+    idle_time: float | None = 30.0
+    life_time: float | None = None
+    no_delay: bool = True
+    keep_alive: bool | None = None
+    enable_probation: bool = False
+
+
+class ClientStack:
+    """Balancer over endpoint stacks.
+
+    ``make_balancer()`` and ``make_accrual(node)`` build the pluggable parts. The address Var is observed from
+    construction to :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: Path,
+        addr: Var[Addr],
+        loop: Loop,
+        scope: Scope,
+        limits: Limits,
+        balancer: Balancer,
+        make_accrual: Callable[[EndpointStack], Accrual | None],
+        accrual_counters: AccrualCounters | None,
+        settings: ClientSettings,
+        report: Callable[[BaseException], None],
+    ) -> None:
+        self.id = id
+        self.text = id.show()
+        self.loop = loop
+        self.limits = limits
+        self.balancer = balancer
+        self.settings = settings
+        self.report = report
+        self._make_accrual = make_accrual
+        self._nodes: dict[NodeKey, EndpointStack] = {}
+        self.endpoints: list[EndpointStack] = []
+        self.size = 0
+        self.addr: Addr = AddrPending()
+        self._seen = False
+        self._waiting: dict[Exchange, None] = {}
+        self._sweeping: TimerHandle | None = None
+        self.updates = 0
+        self.attempt_timeout_ms = settings.attempt_timeout_ms
+        self.idle_time = settings.idle_time
+        self.life_time = settings.life_time
+        self.pool_min = settings.pool_min
+        self.pool_max = settings.pool_max
+        self.pool_waiters = settings.pool_waiters
+        self.requeue_budget = RetryBudget(
+            settings.requeue_ttl, settings.requeue_min, settings.requeue_percent
+        )
+        self.users = 0
+        """Bound stacks that refer to this one; the cache evicts only what has none in use."""
+        self.last_used = loop.now()
+        self.closed = False
+
+        self.stats = ScopeStats(scope, statuses=True)
+        self.connects = scope.counter("connects")
+        self.closes = scope.counter("closes")
+        self.connect_failures = scope.scope("service_creation").counter("failures")
+        self.surplus = scope.counter("surplus_responses")
+        self.too_many_waiters = scope.counter("pool_num_too_many_waiters")
+        self.connections = 0
+        scope.gauge("connections", lambda: float(self.connections))
+        scope.gauge("pool_cached", lambda: float(sum(len(e.idle) for e in self.endpoints)))
+        scope.gauge("pool_waiters", lambda: float(sum(len(e.waiters) for e in self.endpoints)))
+        retries = scope.scope("retries")
+        self._requeues = retries.counter("requeues")
+        self._requeue_exhausted = retries.counter("budget_exhausted")
+        self._request_limit = retries.counter("request_limit")
+        retries.gauge("budget", lambda: float(self.requeue_budget.balance(loop.now())))
+        self._balancer_metrics(scope.scope("loadbalancer"))
+        if accrual_counters is not None:
+            node = scope.scope("failure_accrual")
+            for name in ("removals", "revivals", "probes", "removed_for_ms"):
+                node.gauge(name, lambda name=name: float(getattr(accrual_counters, name)))  # type: ignore[misc]
+        self._close_addr = addr.observe(self._addr_changed, initial=True)
+
+    def _balancer_metrics(self, scope: Scope) -> None:
+        now = self.loop.now
+        scope.gauge("size", lambda: float(self.size))
+        scope.gauge("available", lambda: float(sum(e.is_open(now()) for e in self.endpoints)))
+        scope.gauge("busy", lambda: float(sum(not e.is_open(now()) for e in self.endpoints)))
+        scope.gauge("closed", lambda: 0.0)
+        scope.gauge("load", lambda: float(sum(e.pending for e in self.endpoints)))
+        for name in ("adds", "removes", "rebuilds", "max_effort_exhausted", "last_resort"):
+            scope.gauge(name, lambda name=name: float(getattr(self.balancer, name, 0)))  # type: ignore[misc]
+
+    # -- addresses ------------------------------------------------------------------------------------------------
+
+    def _addr_changed(self, addr: Addr) -> None:
+        # After the first usable set a later Pending or Failed keeps the old one; Neg empties it (reference 2.5).
+        if self._seen and isinstance(addr, AddrPending | AddrFailed):
+            return
+        self.addr = addr
+        if isinstance(addr, AddrBound):
+            self._seen = True
+            self._update(addr.endpoints)
+        elif isinstance(addr, AddrNeg):
+            self._update(())
+        if not isinstance(addr, AddrPending) and self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for ex in waiting:
+                ex.parked = False
+                ex.router.guard(self.dispatch, ex, self.loop.now())
+
+    def follow(self, addr: Var[Addr]) -> None:
+        """Take the addresses from another Var: a reload built the namer anew. What is known stays until it answers."""
+        close, self._close_addr = self._close_addr, addr.observe(self._addr_changed, initial=True)
+        close()
+
+    def _update(self, endpoints: tuple[Endpoint, ...]) -> None:
+        # A new list of nodes is complete before the balancer sees it.
+        nodes = reconcile(self._nodes, endpoints, self._new_endpoint)
+        self._drop(self.balancer.update(nodes, self.loop.now()))
+        if self.settings.enable_probation and self._sweeping is None and self.size > len(nodes):
+            self._sweeping = self.loop.call_at(self.loop.now() + PROBATION_SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        self._drop(self.balancer.sweep(self.loop.now()))
+        if isinstance(self.addr, AddrBound) and self.size > len(self.addr.endpoints) and not self.closed:
+            self._sweeping = self.loop.call_at(self.loop.now() + PROBATION_SWEEP, self._sweep)
+
+    def _drop(self, gone: Sequence[Node]) -> None:
+        self.updates += 1
+        self.endpoints = [node for node in self.balancer.nodes if isinstance(node, EndpointStack)]
+        self.size = len(self.endpoints)
+        for node in gone:
+            stack = self._nodes.pop(node.key, None)
+            if stack is not None:
+                stack.close()
+
+    def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
+        node = EndpointStack(self, endpoint)
+        node.accrual = self._make_accrual(node)
+        return node
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def dispatch(self, ex: Exchange, now: float) -> None:
+        """Pick an endpoint for one attempt of ``ex``; it never refuses while there is one."""
+        node = self.balancer.pick(now)
+        if node is None:
+            self._nobody(ex)
+            return
+        if ex.tried is not None and node in ex.tried:
+            for _ in range(PICK_AGAIN):
+                other = self.balancer.pick(now)
+                if other is not None and other not in ex.tried:
+                    node = other
+                    break
+        assert isinstance(node, EndpointStack)
+        self.balancer.started(node, now)
+        self.stats.pending += 1
+        ex.endpoint = ex.last_endpoint = node
+        ex.attempt_start = now
+        ex.ttfb = None
+        if node.accrual is not None:
+            node.accrual.on_dispatch(now)
+        if self.attempt_timeout_ms is not None:
+            ex.attempt_timer = self.loop.call_at(now + self.attempt_timeout_ms / 1000, ex.attempt_timed_out)
+        node.dispatch(ex)
+
+    def _nobody(self, ex: Exchange) -> None:
+        addr = self.addr
+        if isinstance(addr, AddrPending):
+            if len(self._waiting) >= MAX_PARKED:
+                ex.fail(
+                    MeshError(
+                        Reason.LIMIT_PARKED,
+                        f"{MAX_PARKED} requests already wait for the first addresses of {self.text}",
+                        status=503,
+                    )
+                )
+                return
+            self._waiting[ex] = None
+            ex.parked = True
+            return
+        assert ex.path is not None
+        if isinstance(addr, AddrFailed):
+            ex.fail(ex.path.unroutable(ex, Reason.REGISTRY_UNREACHABLE, f"{self.text}: {addr.cause}"))
+        else:
+            ex.fail(ex.path.unroutable(ex, Reason.NO_ENDPOINTS, f"{self.text} is bound and has no address"))
+
+    def unpark(self, ex: Exchange) -> None:
+        self._waiting.pop(ex, None)
+
+    def connect(self, endpoint: EndpointStack) -> Connecting:
+        """Dial ``endpoint`` for whoever waits there."""
+
+        def connected(transport: Transport) -> ClientSession:
+            return endpoint.connected(connecting, transport)
+
+        def failed(error: OSError) -> None:
+            endpoint.connect_failed(connecting, error)
+
+        connecting = self.loop.connect(
+            endpoint.endpoint,
+            CONNECT_TIMEOUT,
+            connected,
+            failed,
+            no_delay=self.settings.no_delay,
+            keep_alive=self.settings.keep_alive,
+        )
+        return connecting
+
+    def may_requeue(self, ex: Exchange, now: float) -> bool:
+        """Withdraw from the requeue budget; at most ceil(0.2 x balance) per request (finagle's RequeueFilter)."""
+        limit = ceil(0.2 * self.requeue_budget.balance(now)) if ex.requeues else inf
+        if ex.requeues >= limit:
+            self._request_limit.value += 1
+            return False
+        if not self.requeue_budget.try_withdraw(now):
+            self._requeue_exhausted.value += 1
+            return False
+        return True
+
+    def requeued(self) -> None:
+        self._requeues.value += 1
+
+    def attempt_done(self, ex: Exchange, ok: bool, now: float) -> None:
+        """Count an attempt, in this client's scope and in the scope of its service below it."""
+        stats = self.stats
+        stats.pending -= 1
+        micros = int((now - ex.attempt_start) * 1e6)
+        status = ex.response.status if ex.response is not None else 0
+        stats.done(status, micros, ok)
+        branch = ex.branch
+        if branch is not None:
+            branch.stats.done(status, micros, ok)
+        if ok:
+            # Requeue budgets are fed by successes only: a client that fails altogether runs dry (algorithms 3.2).
+            self.requeue_budget.deposit(now)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        return self.stats.pending == 0 and not self._waiting
+
+    def close(self) -> None:
+        """Stop watching and close what is idle; exchanges in flight keep their sessions until they end."""
+        if not self.closed:
+            self.closed = True
+            self._close_addr()
+            if self._sweeping is not None:
+                self._sweeping.cancel()
+            for node in self._nodes.values():
+                node.close()
+            waiting, self._waiting = self._waiting, {}
+            for ex in waiting:
+                ex.parked = False
+                ex.fail(
+                    MeshError(Reason.DRAINING, f"{self.text} is being closed", status=503, side=Side.SELF)
+                )
+
+    def state(self) -> dict[str, object]:
+        """What ``/client_state.json`` shows."""
+        addr = self.addr
+        if isinstance(addr, AddrFailed):
+            return {"state": f"Failed: {addr.cause}"}
+        if isinstance(addr, AddrPending):
+            return {"state": "Pending"}
+        if isinstance(addr, AddrNeg):
+            return {"state": "Neg"}
+        return {"state": "bound", "addresses": [node.text for node in self.endpoints]}

@@ -1,0 +1,145 @@
+"""What a request brings along in ``l5d-*``, ``Via`` and friends, and what it takes on to the next hop.
+
+Only requests that carry such fields, or whose server adds lines of its own, come here; the others get a new trace and
+nothing else (:meth:`Router.write_context`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
+from hostmesh.naming.dtab import Dtab
+from hostmesh.naming.syntax import DtabError
+from hostmesh.protocol.context import TraceId, count_hops, decode_rate, is_chosen, root_trace
+from hostmesh.routing.deadline import Deadline, parse_deadlines
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.router import Router
+
+MAX_LOCAL_DTAB = 4096
+"""Bytes of ``l5d-dtab`` and ``l5d-ctx-dtab`` together: the rest of a head limit is for everybody else."""
+
+
+class Context:
+    """The context of one request. ``trace`` is our own span as a server."""
+
+    __slots__ = ("deadline", "forwarded", "local", "trace")
+
+    def __init__(self) -> None:
+        self.trace: TraceId | None = None
+        self.deadline: Deadline | None = None
+        self.local: Dtab | None = None
+        self.forwarded = b""
+        """Whole lines: Forwarded, the timestamp header."""
+
+    def lines(self, ex: Exchange, router: Router, now: float) -> bytes:
+        """The lines to forward; a new client span at each call, so one per attempt."""
+        server = self.trace
+        assert server is not None
+        parts = [
+            router.propagator.lines(server.child(router.trace_rng)),
+            b"Via: 1.1 hostmesh\r\n",
+            self.forwarded,
+        ]
+        ex.reqid = server.hex.encode("ascii")
+        deadline = ex.deadline
+        client = ex.client
+        if client is not None and client.attempt_timeout_ms is not None:
+            attempt = now + client.attempt_timeout_ms / 1000
+            deadline = attempt if deadline is None else min(deadline, attempt)
+        if deadline is not None:
+            wall = router.env.wall()
+            stamp = self.deadline.timestamp if self.deadline is not None else int(wall * 1e9)
+            parts.append(b"l5d-ctx-deadline: %d %d\r\n" % (stamp, int((wall + deadline - now) * 1e9)))
+        if self.local is not None:
+            parts.append(b"l5d-ctx-dtab: %b\r\n" % self.local.show().encode("ascii"))
+        return b"".join(parts)
+
+
+def read_context(ex: Exchange, now: float) -> None:
+    """Read the context of ``ex`` into it. Raises MeshError (400) for a bad dtab or too many hops."""
+    head = ex.head
+    server = ex.server
+    router = ex.router
+    context = Context()
+    special = head.special
+    if any(name == b"via" for name, _ in special):
+        hops = count_hops(special)
+        if hops > server.max_call_depth:
+            raise MeshError(
+                Reason.LIMIT_CALL_DEPTH,
+                f"Maximum number of calls ({server.max_call_depth}) has been exceeded. "
+                "Please check for proxy loops.",
+                status=400,
+                side=Side.CALLER,
+            )
+    if not server.clear_context:
+        _read_l5d(ex, context, now)
+    if context.trace is None:
+        context.trace = root_trace(router.trace_rng)
+    settings = server.settings
+    if settings.forwarded is not None:
+        context.forwarded = settings.forwarded(ex)
+    if settings.timestamp_header is not None:
+        context.forwarded += b"%b: %d\r\n" % (settings.timestamp_header, int(router.env.wall() * 1000))
+    if settings.timeout_ms is not None:
+        limit = now + settings.timeout_ms / 1000
+        ex.deadline = limit if ex.deadline is None else min(limit, ex.deadline)
+    ex.context = context
+
+
+def _read_l5d(ex: Exchange, context: Context, now: float) -> None:
+    head = ex.head
+    router = ex.router
+    ctx_dtab: list[bytes] = []
+    user_dtab: list[bytes] = []
+    deadlines: list[bytes] = []
+    rate: float | None = None
+    for name, value in head.special:
+        if name[:4] != b"l5d-":
+            continue
+        if name == b"l5d-ctx-dtab":
+            ctx_dtab.append(value)
+        elif name == b"l5d-dtab":
+            user_dtab.append(value)
+        elif name == b"l5d-ctx-deadline":
+            deadlines.append(value)
+        elif name == b"l5d-sample":
+            rate = decode_rate(value)
+    incoming = router.propagator.read(head.get)
+    trace = incoming.trace
+    # The id that came in is the caller's client span: ours as a server is its child (reference 9.1).
+    trace = (
+        trace.child(router.trace_rng) if trace is not None else root_trace(router.trace_rng, incoming.flags)
+    )
+    if rate is not None:
+        trace = trace.sampled_as(is_chosen(trace.trace, rate, router.salt))
+    context.trace = trace
+    if ctx_dtab or user_dtab:
+        context.local = ex.local = _read_dtab(ctx_dtab + user_dtab)
+    if deadlines:
+        deadline = parse_deadlines(deadlines)
+        if deadline is not None:
+            context.deadline = deadline
+            ex.deadline = now + deadline.deadline / 1e9 - router.env.wall()
+
+
+def _read_dtab(values: list[bytes]) -> Dtab | None:
+    if sum(map(len, values)) > MAX_LOCAL_DTAB:
+        raise MeshError(
+            Reason.BAD_DTAB,
+            f"l5d-dtab and l5d-ctx-dtab are longer than {MAX_LOCAL_DTAB} bytes together",
+            status=400,
+            side=Side.CALLER,
+        )
+    dtab = Dtab.EMPTY
+    for value in values:
+        text = value.decode("latin-1")
+        try:
+            dtab = dtab + Dtab.read(text)
+        except DtabError as error:
+            raise MeshError(Reason.BAD_DTAB, f"l5d-dtab: {error}", status=400, side=Side.CALLER) from error
+    return dtab if len(dtab) else None

@@ -1,0 +1,241 @@
+"""One endpoint of a bound name: its accrual, its pool and its connects.
+
+Requests that find no idle session wait in ``waiters`` and take whichever comes first: a session that another request
+gives back, or a new connection. So a burst of requests opens at most :data:`MAX_CONNECTING` connections at once and a
+slow connect does not delay a request for which a session has become free meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError, Sent, Side
+from hostmesh.base.reasons import Reason
+from hostmesh.naming.addr import Endpoint
+from hostmesh.proxy.client_session import ClientSession
+from hostmesh.routing.classifiers import FAILURE, SUCCESS, Verdict
+from hostmesh.routing.node import Node
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.client_stack import ClientStack
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.pump.loop import Connecting, TimerHandle, Transport
+
+MAX_CONNECTING = 32
+"""Connects in progress per endpoint: more would only queue in the endpoint's backlog (design.md section 4)."""
+
+OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+"""Connect errors that say something about this host and nothing about the endpoint."""
+
+
+class EndpointStack(Node):
+    """Accrual over pool over connect, for one (ip, port) under one bound name."""
+
+    def __init__(self, client: ClientStack, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self.client = client
+        self.idle: list[ClientSession] = []
+        self.size = 0
+        """Sessions in use or idle."""
+        self.waiters: deque[Exchange] = deque()
+        self.connecting: dict[Connecting, None] = {}
+        self.closed = False
+        self._sweep: TimerHandle | None = None
+
+    # -- attempts -------------------------------------------------------------------------------------------------
+
+    def dispatch(self, ex: Exchange) -> None:
+        """Give ``ex`` a session, now or when there is one."""
+        idle = self.idle
+        if idle:
+            idle.pop().start(ex)
+            return
+        client = self.client
+        if self.size + len(self.connecting) >= client.pool_max and len(self.waiters) >= client.pool_waiters:
+            client.too_many_waiters.value += 1
+            ex.connect_failed(
+                MeshError(
+                    Reason.LIMIT_POOL_WAITERS,
+                    f"{client.text}: all {client.pool_max} connections to {self.text} are in use and "
+                    f"{client.pool_waiters} requests wait (hostConnectionPool.maxSize, maxWaiters)",
+                    status=503,
+                ),
+                blame=False,
+            )
+            return
+        self.waiters.append(ex)
+        self._connect_if_needed()
+
+    def _connect_if_needed(self) -> None:
+        client = self.client
+        wanted = min(len(self.waiters), MAX_CONNECTING)
+        while len(self.connecting) < wanted and self.size + len(self.connecting) < client.pool_max:
+            connecting = client.connect(self)
+            self.connecting[connecting] = None
+
+    def connected(self, connecting: Connecting, transport: Transport) -> ClientSession:
+        """A connect succeeded: the first waiter gets the session."""
+        self.connecting.pop(connecting, None)
+        client = self.client
+        session = ClientSession(self, transport, client.loop.now())
+        self.size += 1
+        client.connects.value += 1
+        client.connections += 1
+        if self.closed:
+            client.loop.turn.call_soon(session.close)
+        elif self.waiters:
+            # In a later turn: the transport learns who its session is only when this returns.
+            client.loop.turn.call_soon(self._serve, session)
+        else:
+            self._rest(session)
+        return session
+
+    def _serve(self, session: ClientSession) -> None:
+        if session.closed:
+            return
+        if self.waiters:
+            ex = self.waiters.popleft()
+            ex.router.guard(session.start, ex)
+        else:
+            self._rest(session)
+
+    def connect_failed(self, connecting: Connecting, error: OSError) -> None:
+        """A connect failed: the first waiter is told and goes elsewhere; the others get connects of their own."""
+        self.connecting.pop(connecting, None)
+        client = self.client
+        client.connect_failures.value += 1
+        ours = error.errno in OURS
+        if self.waiters:
+            ex = self.waiters.popleft()
+            timeout = isinstance(error, TimeoutError)
+            ex.connect_failed(
+                MeshError(
+                    Reason.CONNECT_TIMEOUT if timeout else Reason.CONNECT_REFUSED,
+                    f"Unable to establish connection to {self.text}: {error.strerror or error}",
+                    status=502,
+                    side=Side.SELF if ours else Side.CALLEE,
+                    sent=Sent.NOTHING,
+                ),
+                blame=not ours,
+            )
+        self._connect_if_needed()
+
+    def give_up(self, ex: Exchange) -> None:
+        """``ex`` no longer waits for a session here."""
+        try:
+            self.waiters.remove(ex)
+        except ValueError:
+            return
+        if not self.waiters:
+            # The connects go on: an established connection is worth having, and cancelling would punish the endpoint.
+            return
+
+    def attempt_done(self, ex: Exchange, verdict: Verdict, now: float) -> None:
+        """Account an attempt that was dispatched here: balancer, accrual, client counters."""
+        client = self.client
+        if verdict is SUCCESS:
+            client.balancer.finished(self, now, ex.ttfb, False)
+            if self.accrual is not None:
+                self.accrual.on_success(now)
+            ok = True
+        elif verdict >= FAILURE:
+            client.balancer.finished(self, now, now - ex.attempt_start, True)
+            if self.accrual is not None:
+                self.accrual.on_failure(now)
+            ok = False
+        else:
+            client.balancer.finished(self, now, None, False)
+            if self.accrual is not None:
+                self.accrual.on_ignorable(now)
+            ok = False
+        client.attempt_done(ex, ok, now)
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def release(self, session: ClientSession) -> None:
+        """A session is free: the longest waiter gets it, or it rests."""
+        if self.closed:
+            session.close()
+        elif self.waiters:
+            self.client.loop.turn.call_soon(self._serve, session)
+        else:
+            self._rest(session)
+
+    def _rest(self, session: ClientSession) -> None:
+        # Last in, first out: the warmest connection works and the coldest grow old enough to be closed.
+        self.idle.append(session)
+        if self._sweep is None and self.client.idle_time is not None:
+            self._sweep = self.client.loop.call_at(session.idle_since + self.client.idle_time, self._expire)
+
+    def _expire(self) -> None:
+        self._sweep = None
+        client = self.client
+        now = client.loop.now()
+        assert client.idle_time is not None
+        idle = self.idle
+        # The list is ordered by idle_since: the oldest are in front.
+        old = 0
+        limit = now - client.idle_time
+        while old < len(idle) and idle[old].idle_since <= limit and self.size - old > client.pool_min:
+            old += 1
+        if old:
+            doomed = idle[:old]
+            del idle[:old]
+            for session in doomed:
+                session.close()
+        if idle:
+            wait = max(idle[0].idle_since + client.idle_time, now + 1.0)
+            self._sweep = client.loop.call_at(wait, self._expire)
+
+    def session_ended(self, session: ClientSession) -> None:
+        """A session's connection is gone, for whatever reason."""
+        self.size -= 1
+        self.client.connections -= 1
+        self.client.closes.value += 1
+        if not session.busy:
+            try:
+                self.idle.remove(session)
+            except ValueError:
+                return
+        self._connect_if_needed()
+
+    def close(self) -> None:
+        """The endpoint left the replica set for good: idle sessions close now, busy ones after their exchange."""
+        self.closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for connecting in list(self.connecting):
+            connecting.cancel()
+        self.connecting.clear()
+        idle, self.idle = self.idle, []
+        for session in idle:
+            session.close()
+        waiters, self.waiters = self.waiters, deque()
+        for ex in waiters:
+            ex.connect_failed(
+                MeshError(
+                    Reason.CONNECT_REFUSED,
+                    f"{self.text} was removed from {self.client.text} while a request waited for it",
+                    status=502,
+                ),
+                blame=False,
+            )
+
+    @property
+    def text(self) -> str:
+        host = self.endpoint.host
+        return f"[{host}]:{self.endpoint.port}" if ":" in host else f"{host}:{self.endpoint.port}"
+
+    def statistics(self) -> dict[str, object]:
+        return {
+            "endpoint": self.text,
+            "pending": self.pending,
+            "cost_ms": self.cost * 1000,
+            "idle": len(self.idle),
+            "size": self.size,
+            "waiters": len(self.waiters),
+            "connecting": len(self.connecting),
+        }

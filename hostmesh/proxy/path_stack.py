@@ -1,0 +1,414 @@
+"""One dst path as its callers see it: binding, total timeout, classified retries, the service's counters.
+
+The order is Linkerd's, and each position has a reason: counters on top because they are the caller's view; the total
+timeout above retries because it includes them; retries above binding because each one draws a union's branch anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from random import Random
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from hostmesh.base.backoff import Backoff
+from hostmesh.base.errors import MeshError
+from hostmesh.base.reasons import Reason
+from hostmesh.base.var import Activity, Failed, Ok, Pending, State
+from hostmesh.naming.bound import BoundLeaf, BoundName, BoundTree, BoundUnion
+from hostmesh.naming.dtab import Dtab
+from hostmesh.naming.path import Path
+from hostmesh.proxy.stats import ScopeStats
+from hostmesh.routing.budget import RetryBudget
+from hostmesh.routing.classifiers import FAILURE, RETRYABLE, Classifier, Verdict
+
+if TYPE_CHECKING:
+    from hostmesh.protocol.h1_head import ResponseHead
+    from hostmesh.proxy.client_stack import ClientStack
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.router import Router
+    from hostmesh.telemetry.metrics import Scope
+
+MAX_PARKED = 1000
+"""Requests that may wait for one name to be bound; the next is answered 503 at once (hardening R7)."""
+
+
+@frozen(kw_only=True)
+class ServiceSettings:
+    """What the configuration says about one dst path, resolved."""
+
+    classifier: Classifier
+    backoff: Backoff
+    total_timeout_ms: int | None = None
+    retry_ttl: float = 10.0
+    retry_min: int = 10
+    retry_percent: float = 0.2
+
+
+class Branch:
+    """A bound name as seen from one dst path: the client stack, the header lines and the per-service counters."""
+
+    __slots__ = ("client", "lines", "name", "stats", "status_code")
+
+    def __init__(self, name: BoundName, client: ClientStack | None, lines: bytes, stats: ScopeStats) -> None:
+        self.name = name
+        self.client = client
+        self.lines = lines
+        self.stats = stats
+        self.status_code = name.status_code
+
+
+class PathStack:
+    """Owns the binding of one (dst path, local dtab); shared by all requests that name it."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        path: Path,
+        local: Dtab,
+        binding: Activity[BoundTree],
+        settings: ServiceSettings,
+        scope: Scope,
+        rng: Random,
+        make_branch: Callable[[PathStack, BoundName], Branch],
+        drop_branch: Callable[[Branch], None],
+    ) -> None:
+        loop = router.loop
+        self.router = router
+        self.loop = loop
+        self.path = path
+        self.local = local
+        self.text = path.show()
+        self.settings = settings
+        self.classifier = settings.classifier
+        self.total_timeout_ms = settings.total_timeout_ms
+        self.budget = RetryBudget(settings.retry_ttl, settings.retry_min, settings.retry_percent)
+        self._random = rng.random
+        self._rng = rng
+        self._make_branch = make_branch
+        self._drop_branch = drop_branch
+        self.stats = ScopeStats(scope, statuses=False)
+        self._exn = scope.scope("exn")
+        retries = scope.scope("retries")
+        self._retries = retries.counter("total")
+        self._per_request = retries.stat("per_request")
+        self._exhausted = retries.counter("budget_exhausted")
+        retries.gauge("budget", lambda: float(self.budget.balance(loop.now())))
+        self.last_used = loop.now()
+        self.closed = False
+
+        self.single: Branch | None = None
+        """The only branch, when the bound tree is a leaf: most are, and then a request draws nothing."""
+        self._branches: dict[BoundName, Branch] = {}
+        self._shares: list[float] = []
+        self._drawn: list[Branch | None] = []
+        self._total_share = 0.0
+        self._bound = False
+        self._state: State[BoundTree] = Pending()
+        self._waiting: dict[Exchange, float] = {}
+        self._moving: tuple[dict[BoundName, Branch], Callable[[Branch], None]] | None = None
+        self._close_binding = binding.observe(self._rebound, initial=True)
+
+    # -- binding --------------------------------------------------------------------------------------------------
+
+    def move(
+        self,
+        router: Router,
+        binding: Activity[BoundTree],
+        settings: ServiceSettings,
+        make_branch: Callable[[PathStack, BoundName], Branch],
+        drop_branch: Callable[[Branch], None],
+    ) -> None:
+        """Serve a new configuration: counters, budget and waiting requests stay, the branches are made anew.
+
+        Until the new binding is there the old branches serve.
+        """
+        old_drop, old = self._drop_branch, self._branches
+        self._close_binding()
+        self.router = router
+        self._make_branch = make_branch
+        budget = (settings.retry_ttl, settings.retry_min, settings.retry_percent)
+        if budget != (self.settings.retry_ttl, self.settings.retry_min, self.settings.retry_percent):
+            self.budget = RetryBudget(*budget)
+        self.settings = settings
+        self.classifier = settings.classifier
+        self.total_timeout_ms = settings.total_timeout_ms
+        self._branches = {}
+        self._moving = (old, old_drop)
+        self._drop_branch = drop_branch
+        self._close_binding = binding.observe(self._rebound, initial=True)
+
+    def _rebound(self, state: State[BoundTree]) -> None:
+        if not isinstance(state, Ok):
+            # Once bound, the last good tree is kept through Pending and Failed.
+            if not self._bound:
+                self._state = state
+                if isinstance(state, Failed):
+                    self._wake()
+            return
+        self._state = state
+        self._bound = True
+        tree = state.value
+        old = self._branches
+        fresh: dict[BoundName, Branch] = {}
+
+        def branch(name: BoundName) -> Branch:
+            known = fresh.get(name)
+            if known is None:
+                known = old.pop(name, None) or self._make_branch(self, name)
+                fresh[name] = known
+            return known
+
+        drawn: list[Branch | None] = []
+        shares: list[float] = []
+        self._flatten(tree, 1.0, branch, drawn, shares)
+        self._branches = fresh
+        self.single = drawn[0] if len(drawn) == 1 else None
+        self._drawn = drawn
+        self._shares = list(accumulate(shares))
+        self._total_share = self._shares[-1] if self._shares else 0.0
+        for gone in old.values():
+            self._drop_branch(gone)
+        if self._moving is not None:
+            (left, drop), self._moving = self._moving, None
+            for gone in left.values():
+                drop(gone)
+        self._wake()
+
+    def _flatten(
+        self,
+        tree: BoundTree,
+        share: float,
+        branch: Callable[[BoundName], Branch],
+        drawn: list[Branch | None],
+        shares: list[float],
+    ) -> None:
+        if isinstance(tree, BoundLeaf):
+            drawn.append(branch(tree.name))
+            shares.append(share)
+        elif isinstance(tree, BoundUnion):
+            total = sum(weighted.weight for weighted in tree.branches)
+            for weighted in tree.branches:
+                part = weighted.weight / total if total > 0 else 1 / len(tree.branches)
+                self._flatten(weighted.tree, share * part, branch, drawn, shares)
+        else:
+            # A branch that is bound to nothing keeps its share, and those requests fail (reference 2.5).
+            drawn.append(None)
+            shares.append(share)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for ex in waiting:
+            ex.parked = False
+            ex.router.guard(self.attempt, ex, self.loop.now())
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def dispatch(self, ex: Exchange, now: float) -> None:
+        """The start of a request: deadline, budget, first attempt."""
+        ex.path = self
+        self.stats.pending += 1
+        self.budget.deposit(now)
+        if (self.total_timeout_ms is not None or ex.deadline is not None) and not self._arm(ex, now):
+            return
+        self.attempt(ex, now)
+
+    def _arm(self, ex: Exchange, now: float) -> bool:
+        total = self.total_timeout_ms
+        own = now + total / 1000 if total is not None else None
+        deadline = ex.deadline
+        if deadline is not None and (own is None or deadline <= own):
+            if deadline <= now:
+                ex.fail(
+                    MeshError(
+                        Reason.DEADLINE_EXPIRED,
+                        f"the caller's deadline (l5d-ctx-deadline) passed {(now - deadline) * 1000:.0f} ms ago",
+                        status=503,
+                    )
+                )
+                return False
+            left = (deadline - now) * 1000
+            ex.total_timer = self.loop.call_at(
+                deadline,
+                ex.total_timed_out,
+                Reason.DEADLINE_EXPIRED,
+                f"the caller's deadline (l5d-ctx-deadline, {left:.0f} ms left on arrival) has passed",
+            )
+        else:
+            assert own is not None
+            ex.deadline = own
+            ex.total_timer = self.loop.call_at(
+                own,
+                ex.total_timed_out,
+                Reason.TOTAL_TIMEOUT,
+                f"{self.text} did not answer within {total} ms (totalTimeoutMs)",
+            )
+        return True
+
+    def attempt(self, ex: Exchange, now: float) -> None:
+        """Draw a branch and dispatch; parks until the name is bound."""
+        branch = self.single
+        if branch is None:
+            if not self._bound:
+                self._unbound(ex, now)
+                return
+            drawn = self._drawn[
+                bisect_right(self._shares, self._random() * self._total_share, 0, len(self._drawn) - 1)
+            ]
+            if drawn is None:
+                ex.fail(
+                    self.unroutable(
+                        ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing (a branch that is empty)"
+                    )
+                )
+                return
+            branch = drawn
+        ex.branch = branch
+        client = branch.client
+        if client is None:
+            self._answer_status(ex, branch)
+            return
+        ex.client = client
+        if ex.context is not None or not ex.trace:
+            self.router.write_context(ex, now)
+        client.dispatch(ex, now)
+
+    def _unbound(self, ex: Exchange, now: float) -> None:
+        state = self._state
+        if isinstance(state, Failed):
+            ex.fail(self.unroutable(ex, Reason.REGISTRY_UNREACHABLE, state.cause))
+        elif len(self._waiting) >= MAX_PARKED:
+            ex.fail(
+                MeshError(
+                    Reason.LIMIT_PARKED,
+                    f"{MAX_PARKED} requests already wait for {self.text} to be bound",
+                    status=503,
+                )
+            )
+        else:
+            self._waiting[ex] = now
+            ex.parked = True
+            ex.retry_timer = self.loop.call_at(now + self.router.binding_timeout, self._binding_timed_out, ex)
+
+    def _binding_timed_out(self, ex: Exchange) -> None:
+        ex.retry_timer = None
+        if ex.parked and self._waiting.pop(ex, None) is not None:
+            ex.parked = False
+            ex.fail(
+                self.unroutable(
+                    ex,
+                    Reason.BINDING_TIMEOUT,
+                    f"Exceeded {self.router.binding_timeout:g} seconds binding timeout "
+                    f"while resolving name: {self.text}",
+                    status=503,
+                )
+            )
+
+    def unpark(self, ex: Exchange) -> None:
+        self._waiting.pop(ex, None)
+        ex.parked = False
+        if ex.client is not None:
+            ex.client.unpark(ex)
+
+    def _answer_status(self, ex: Exchange, branch: Branch) -> None:
+        assert branch.status_code is not None
+        ex.router.answer(ex, branch.status_code)
+
+    def unroutable(self, ex: Exchange, reason: Reason, why: str, status: int = 502) -> MeshError:
+        """The error of a name that leads nowhere, with the dtabs that were followed (reference 8.5)."""
+        lines = ["Unable to route request!", "", why, "", f"service name: {self.text}"]
+        lines += ["dtab:", *[f"  {d}" for d in self.router.base_dtab_lines()]]
+        if self.local:
+            lines += ["override dtab:", *[f"  {d.show()};" for d in self.local.dentries]]
+        lines += ["", f"try: hostmesh delegate FILE {self.text}, or GET /delegator.json on the admin port"]
+        return MeshError(reason, "\n".join(lines), status=status)
+
+    # -- retries --------------------------------------------------------------------------------------------------
+
+    def classify_response(self, ex: Exchange, head: ResponseHead) -> Verdict:
+        """The verdict on a 5xx head, with the wrappers that always apply (reference 6.6)."""
+        return self.classifier.classify_head(ex.head.method, head, streamed=ex.streamed)
+
+    def classify_error(self, ex: Exchange, error: MeshError) -> Verdict:
+        verdict = self.classifier.classify(ex.head.method, None, error)
+        return FAILURE if verdict is RETRYABLE and ex.streamed else verdict
+
+    def may_retry(self, ex: Exchange, now: float) -> bool:
+        """Budget and deadline: whether a retryable failure is retried. Withdraws when it says yes."""
+        if ex.committed or ex.streamed or not ex.request_done:
+            return False
+        backoffs = ex.backoffs
+        if backoffs is None:
+            backoffs = ex.backoffs = self.settings.backoff.delays(self._rng)
+        ex.next_delay = next(backoffs)
+        if ex.deadline is not None and now + ex.next_delay >= ex.deadline:
+            return False
+        if not self.budget.try_withdraw(now):
+            self._exhausted.value += 1
+            return False
+        return True
+
+    def start_retry(self, ex: Exchange, now: float) -> None:
+        """Attempt again after the delay that :meth:`may_retry` drew."""
+        ex.retries += 1
+        self._retries.value += 1
+        if ex.next_delay > 0:
+            ex.retry_timer = self.loop.call_at(now + ex.next_delay, self._retry, ex)
+        else:
+            # Never from within the failed attempt's own call stack.
+            self.loop.turn.call_soon(self._retry, ex)
+
+    def retry(self, ex: Exchange, now: float) -> bool:
+        if not self.may_retry(ex, now):
+            return False
+        self.start_retry(ex, now)
+        return True
+
+    def _retry(self, ex: Exchange) -> None:
+        ex.retry_timer = None
+        if not ex.finished:
+            ex.router.guard(self.attempt, ex, self.loop.now())
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def done(self, ex: Exchange, status: int, micros: int, ok: bool) -> None:
+        stats = self.stats
+        stats.pending -= 1
+        stats.done(status, micros, ok)
+        if ex.retries:
+            self._per_request.add(ex.retries)
+        if ex.error is not None:
+            stats.failed(ex.error.reason)
+
+    @property
+    def idle(self) -> bool:
+        return self.stats.pending == 0
+
+    def close(self) -> None:
+        """Let go of the binding and of every branch; exchanges in flight go on with what they hold."""
+        if not self.closed:
+            self.closed = True
+            self._close_binding()
+            for branch in self._branches.values():
+                self._drop_branch(branch)
+            self._branches = {}
+            if self._moving is not None:
+                (left, drop), self._moving = self._moving, None
+                for branch in left.values():
+                    drop(branch)
+
+    def explain(self) -> dict[str, object]:
+        """For the admin API: what the name is bound to now."""
+        return {
+            "path": self.text,
+            "local": self.local.show(),
+            "bound": self._bound,
+            "branches": [
+                None if b is None else {"id": b.name.id.show(), "residual": b.name.residual.show()}
+                for b in self._drawn
+            ],
+        }

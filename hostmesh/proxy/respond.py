@@ -1,0 +1,46 @@
+"""Answers that hostmesh makes itself: every one carries ``l5d-err`` with a typed reason, and says what to do."""
+
+from __future__ import annotations
+
+from hostmesh.base.errors import MeshError, Sent
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.context import encode_err
+from hostmesh.protocol.h1_write import answer
+
+RETRYABLE_REASONS = frozenset(
+    (
+        Reason.CONNECT_REFUSED,
+        Reason.CONNECT_TIMEOUT,
+        Reason.LIMIT_POOL_WAITERS,
+        Reason.LIMIT_PARKED,
+        Reason.OVERLOADED,
+        Reason.DRAINING,
+    )
+)
+
+
+def error_answer(
+    error: MeshError,
+    *,
+    head_only: bool,
+    connection: bytes | None,
+    clear: bool,
+    max_body: int,
+    reqid: bytes = b"",
+) -> bytes:
+    """The whole response for ``error``.
+
+    ``clear`` is for untrusted callers: no ``l5d-*`` and no details, only the request id (hardening T8).
+    """
+    if clear:
+        body = b"request failed" + (b", id " + reqid if reqid else b"") + b"\n"
+        return answer(error.status, body, connection=connection, head_only=head_only)
+    first = error.message.strip().partition("\n")[0]
+    extra = b"l5d-err: " + encode_err(f"{error.reason.value}: {first}") + b"\r\n"
+    if error.reason is Reason.OVERLOADED:
+        # What finagle and Linkerd callers take for "not processed, safe to send again" (reference 7).
+        extra += b"Retry-After: 0\r\nfinagle-http-nack: true\r\n"
+    if error.sent is Sent.NOTHING and error.reason in RETRYABLE_REASONS:
+        extra += b"l5d-retryable: true\r\n"
+    body = (error.message.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")[:max_body]
+    return answer(error.status, body, extra, connection=connection, head_only=head_only)

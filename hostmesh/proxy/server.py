@@ -1,0 +1,156 @@
+"""A listening server: admission, the caller's counters, and which router its requests go to now.
+
+The server outlives reloads, as its socket does: a reload assigns ``router`` and every later request of every open
+connection asks the new one, while an exchange keeps the router it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import frozen
+
+from hostmesh.base.errors import MeshError
+from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.caller_session import CallerSession
+from hostmesh.proxy.stats import ScopeStats
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.router import Router
+    from hostmesh.pump.loop import Loop, Transport
+    from hostmesh.telemetry.metrics import Scope
+
+HEAD_TIME = 10.0
+"""Seconds from the first byte of a head to its end (hardening R1)."""
+
+FIRST_HEAD_TIME = 30.0
+"""Seconds from the accept to the end of the first head (hardening R1)."""
+
+BODY_IDLE = 60.0
+"""Seconds without a byte of a request body that we are willing to read (hardening R2)."""
+
+MAX_PIPELINED = 64 * 1024
+"""Bytes of further requests held while one is in flight; above it the connection is not read."""
+
+
+ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
+"""The ``Forwarded`` line of a request, CRLF included."""
+
+
+@frozen(kw_only=True)
+class ServerSettings:
+    """What the configuration says about one server, resolved."""
+
+    name: str
+    """``ip/port`` as in the metrics."""
+    limits: Limits
+    clear_context: bool = False
+    max_concurrent: int | None = None
+    max_call_depth: int = 1000
+    timeout_ms: int | None = None
+    idle_time: float = 600.0
+    life_time: float | None = None
+    forwarded: ForwardedLine | None = None
+    timestamp_header: bytes | None = None
+    stream_after: int = 5 * 1024
+    streaming: bool = True
+    max_error_body: int = 5120 * 1024
+    compression_level: int = -1
+    read_timeout: float | None = None
+    write_timeout: float | None = None
+
+
+class Server:
+    """One per listening address."""
+
+    def __init__(self, loop: Loop, router: Router, settings: ServerSettings, scope: Scope) -> None:
+        self.loop = loop
+        self.router = router
+        self.draining = False
+        self.on_empty: Callable[[], object] | None = None
+        """Called when the last connection has gone."""
+        self.sessions: dict[CallerSession, None] = {}
+        self.stats = ScopeStats(scope, statuses=True)
+        self.nacks = scope.counter("nacks")
+        self.connects = scope.counter("connects")
+        self.closes = scope.counter("closes")
+        self.received_bytes = scope.counter("received_bytes")
+        self.sent_bytes = scope.counter("sent_bytes")
+        scope.gauge("connections", lambda: float(len(self.sessions)))
+        self.head_time = HEAD_TIME
+        self.first_head_time = FIRST_HEAD_TIME
+        self.body_idle = BODY_IDLE
+        self.max_pipelined = MAX_PIPELINED
+        self.configure(settings)
+
+    def configure(self, settings: ServerSettings) -> None:
+        """Take new settings; they hold from the next request of every connection."""
+        self.settings = settings
+        self.limits = settings.limits
+        self.clear_context = settings.clear_context
+        self.max_concurrent = settings.max_concurrent
+        self.max_call_depth = settings.max_call_depth
+        self.stream_after = settings.stream_after if settings.streaming else 2**62
+        self.aggregate = not settings.streaming
+        self.simple_responses = not settings.clear_context and settings.compression_level < 1
+        """Response heads need nothing but our lines appended."""
+        self.plain_lines = (
+            settings.forwarded is None
+            and settings.timestamp_header is None
+            and settings.timeout_ms is None
+            and not settings.clear_context
+        )
+        """No per-request line of its own: the common case skips them all at once."""
+
+    def accept(self, transport: Transport) -> CallerSession:
+        """A session for a connection just accepted."""
+        session = CallerSession(self, transport, self.loop.now())
+        self.sessions[session] = None
+        self.connects.value += 1
+        return session
+
+    def gone(self, session: CallerSession, transport: Transport) -> None:
+        """A session's connection has ended; told more than once it counts once."""
+        if session in self.sessions:
+            del self.sessions[session]
+            self.closes.value += 1
+            self.received_bytes.value += transport.bytes_in
+            self.sent_bytes.value += transport.bytes_out
+            if not self.sessions and self.on_empty is not None:
+                self.on_empty()
+
+    def done(self, ex: Exchange, status: int, micros: int, ok: bool, now: float) -> None:
+        """The end of every exchange: the caller's view of it."""
+        stats = self.stats
+        stats.pending -= 1
+        stats.done(status, micros, ok)
+        error = ex.error
+        if error is not None:
+            stats.failed(error.reason)
+        recorder = ex.router.recorder
+        if recorder is not None:
+            recorder.exchange_done(ex, micros, ok, now)
+
+    def refused(self, session: CallerSession, error: MeshError, now: float) -> None:
+        """Account a request that did not get as far as an exchange: its head or its framing was refused."""
+        stats = self.stats
+        stats.done(error.status, 0, False)
+        stats.failed(error.reason)
+        recorder = self.router.recorder
+        if recorder is not None:
+            recorder.refused(self, session, error, now)
+
+    # -- drain ----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Ask every connection to end: idle ones now, the others with their exchange."""
+        self.draining = True
+        for session in list(self.sessions):
+            session.drain()
+
+    def cut(self) -> None:
+        """The drain's deadline: close what is left."""
+        for session in list(self.sessions):
+            session.abort()
