@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--fault", action="store_true", help="make one replica slow, and watch it being avoided"
     )
+    demo.add_argument("--port", type=int, default=4140, help="where the router listens (4140)")
+    demo.add_argument("--admin-port", type=int, default=9990, help="where admin listens (9990)")
     return top
 
 

@@ -8,14 +8,18 @@ demo.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-import trio
 from attrs import frozen
+
+from hostmesh.base.errors import ConfigError
 
 SERVICES = ("web", "users")
 REPLICAS = 2
@@ -72,42 +76,66 @@ class Replica:
     """A running replica process and where it listens."""
 
     name: str
-    process: trio.Process
+    process: subprocess.Popen[bytes]
     port: int
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
+    def close(self) -> None:
+        """Kill it and reap it; one that has ended already is no error."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
 
-async def start_replica(name: str, delay: float) -> Replica:
+
+def start_replica(name: str, delay: float) -> Replica:
     """Start one replica and wait for its port.
 
-    It gets a session of its own: Ctrl-C in the terminal must reach the router first, whose drain still
-    needs endpoints. Raises RuntimeError when it exits before it listens.
+    It gets a session of its own: Ctrl-C in the terminal must reach the router first, whose drain still needs
+    endpoints. Raises RuntimeError when it exits before it listens.
     """
-    process = await trio.lowlevel.open_process(
+    process = subprocess.Popen(
         [sys.executable, "-m", "hostmesh.daemon.replica", name, str(delay)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
     assert process.stdout is not None
-    line = b""
-    while not line.endswith(b"\n"):
-        more = await process.stdout.receive_some()
-        if not more:
-            raise RuntimeError(f"{name} ended before it listened")
-        line += more
+    line = process.stdout.readline()
+    if not line:
+        process.wait()
+        raise RuntimeError(f"{name} ended before it listened")
     return Replica(name, process, int(line))
 
 
-async def watch_replica(replica: Replica, say: Callable[[str], object]) -> None:
-    """Say when a replica has ended, which nothing but the user's own kill should cause."""
-    await replica.process.wait()
-    say(
-        f"\n{replica.name} (pid {replica.pid}) has stopped. It is still registered; ask again and see who answers.\n"
-    )
+class Watch:
+    """Says when a replica ends before the demo does, which only the user's own kill should cause."""
+
+    def __init__(self, replicas: list[Replica], say: Callable[[str], object]) -> None:
+        self.over = False
+        self.say = say
+        # A thread each: they do nothing but wait for a process, and the event loop is not ours.
+        self.threads = [
+            threading.Thread(target=self._wait, args=(replica,), daemon=True) for replica in replicas
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _wait(self, replica: Replica) -> None:
+        replica.process.wait()
+        if not self.over:
+            self.say(
+                f"\n{replica.name} (pid {replica.pid}) has stopped. It is still registered; "
+                "ask again and see who answers.\n"
+            )
+
+    def close(self) -> None:
+        """No more messages; the threads end with the processes."""
+        self.over = True
 
 
 def register(folder: Path, replicas: list[Replica]) -> None:
@@ -129,7 +157,7 @@ def banner(replicas: list[Replica], *, fault: bool, port: int, admin: int, folde
         "",
         f"hostmesh demo: router on 127.0.0.1:{port}, admin on http://127.0.0.1:{admin}/",
         running,
-        f"  their endpoint files are in {folder}",
+        f"  configuration and endpoint files, to edit while it runs: {folder}",
         "",
         "Try, in another terminal:",
         f"  curl -H 'Host: web' http://127.0.0.1:{port}/                who answers, and which l5d-* headers it saw",
@@ -150,45 +178,56 @@ def banner(replicas: list[Replica], *, fault: bool, port: int, admin: int, folde
     return "\n".join(lines)
 
 
-async def demo(
-    serve: Callable[[str, str, Callable[[], object]], Awaitable[object]],
+def demo(
+    serve: Callable[[Path, Callable[[], None]], int],
     *,
     fault: bool = False,
     port: int = ROUTER_PORT,
     admin: int = ADMIN_PORT,
-    say: Callable[[str], object] = sys.stdout.write,
-) -> None:
-    """Run the demo until ``serve`` returns.
+    say: Callable[[str], object] = print,
+) -> int:
+    """Run the demo until ``serve`` returns, and return what it returned.
 
-    ``serve(text, filename, ready)`` runs a linker on that configuration: it calls ``ready`` once when its
-    ports answer, and returns when it has drained. The replicas end with this call, whichever way it ends.
+    ``serve(file, ready)`` runs a linker on that configuration file: it calls ``ready`` once when its ports answer,
+    and returns an exit status when it has drained. The replicas end with this call, whichever way it ends.
     """
-    with tempfile.TemporaryDirectory(prefix="hostmesh-demo-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostmesh-demo-")))
+        endpoints = folder / "disco"
+        endpoints.mkdir()
         replicas: list[Replica] = []
-        async with trio.open_nursery() as nursery:
-            try:
-                for service in SERVICES:
-                    for n in range(1, REPLICAS + 1):
-                        delay = FAULT_SECONDS if fault and (service, n) == (SERVICES[0], REPLICAS) else 0.0
-                        replicas.append(await start_replica(f"{service}-{n}", delay))
-                register(folder, replicas)
-                for replica in replicas:
-                    nursery.start_soon(watch_replica, replica, say)
-                text = demo_config(str(folder), port=port, admin=admin)
-                hello = banner(replicas, fault=fault, port=port, admin=admin, folder=folder)
-                await serve(text, "demo.yaml", lambda: say(hello))
-            finally:
-                nursery.cancel_scope.cancel()
-                for replica in replicas:
-                    await end_replica(replica)
+        for service in SERVICES:
+            for n in range(1, REPLICAS + 1):
+                delay = FAULT_SECONDS if fault and (service, n) == (SERVICES[0], REPLICAS) else 0.0
+                replicas.append(start_replica(f"{service}-{n}", delay))
+                stack.callback(replicas[-1].close)
+        register(endpoints, replicas)
+        stack.callback(Watch(replicas, say).close)
+        file = folder / "demo.yaml"
+        file.write_text(demo_config(str(endpoints), port=port, admin=admin))
+        hello = banner(replicas, fault=fault, port=port, admin=admin, folder=folder)
+
+        def ready() -> None:
+            say(hello)
+
+        return serve(file, ready)
 
 
-async def end_replica(replica: Replica) -> None:
-    """Kill one replica and reap it; one that has ended already is no error."""
-    with trio.CancelScope(shield=True):  # SIGKILL cannot be refused, so this wait is short
-        replica.process.kill()
-        await replica.process.wait()
-        for stream in (replica.process.stdin, replica.process.stdout):
-            if stream is not None:
-                await stream.aclose()
+def main_demo(args: argparse.Namespace) -> int:
+    """The command: ``--fault``, ``--port`` and ``--admin-port``."""
+    from hostmesh.config.load import load, read_file
+    from hostmesh.daemon.run import run_config
+
+    def serve(file: Path, ready: Callable[[], None]) -> int:
+        config, report = load(read_file(str(file)), str(file))
+        if config is None:  # the text above is wrong: ours to mend, but say how
+            raise ConfigError("\n".join(report.mistake_lines()))
+        return run_config(config, str(file), on_ready=ready)
+
+    return demo(serve, fault=args.fault, port=args.port, admin=args.admin_port, say=tell)
+
+
+def tell(text: str) -> None:
+    """To standard output at once, also when that is a pipe."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
