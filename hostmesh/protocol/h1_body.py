@@ -126,6 +126,7 @@ class ChunkedBody:
         "_overhead",
         "_partial",
         "_request",
+        "_searched",
         "done",
         "trailers",
     )
@@ -139,6 +140,8 @@ class ChunkedBody:
         self._in_trailers = False
         self._partial = b""
         """The beginning of a size line or of the trailers; bounded by the limits on those."""
+        self._searched = 0
+        """How much of ``_partial`` is known to hold no end of the trailers."""
         self._overhead = 0
         self.done = False
         self.trailers = b""
@@ -218,17 +221,19 @@ class ChunkedBody:
             self.done = True
             return pos + 2
         limits = self._limits
-        match = _trailers(data, pos)
-        if match is None:
-            found = _bad_line_end(data, pos)
-            if found is not None or data.find(b"\r\n\r\n", pos) >= 0:
-                raise self._refuse(
-                    "malformed trailer lines", Reason.BAD_REQUEST if self._request else Reason.BAD_RESPONSE
-                )
+        # Trailers may arrive byte by byte: what has been looked at is not looked at again.
+        known, self._searched = self._searched, 0
+        if data.find(b"\r\n\r\n", pos + max(known - 3, 0)) < 0:
+            if _bad_line_end(data, pos + max(known - 1, 0)) is not None:
+                raise self._bad_trailers()
             if len(data) - pos > limits.max_trailer_bytes + 3:
                 raise self._trailers_too_long()
             self._partial = data[pos:]
+            self._searched = len(data) - pos
             return len(data)
+        match = _trailers(data, pos)
+        if match is None:
+            raise self._bad_trailers()
         block = match[1]
         if len(block) > limits.max_trailer_bytes:
             raise self._trailers_too_long()
@@ -239,6 +244,11 @@ class ChunkedBody:
         self.trailers = forwardable_trailers(block)
         self.done = True
         return match.end()
+
+    def _bad_trailers(self) -> BadMessage:
+        return self._refuse(
+            "malformed trailer lines", Reason.BAD_REQUEST if self._request else Reason.BAD_RESPONSE
+        )
 
     def _trailers_too_long(self) -> BadMessage:
         return self._refuse(

@@ -12,7 +12,7 @@ import re
 
 from hostmesh.protocol import h1_judge
 from hostmesh.protocol.h1_fields import TOKEN, find_special, is_authority, is_plain_length
-from hostmesh.protocol.h1_meaning import build_request, build_response
+from hostmesh.protocol.h1_meaning import build_request, build_response, without_context
 from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead
 from hostmesh.protocol.limits import Limits
 
@@ -25,6 +25,7 @@ __all__ = [
     "find_end",
     "parse_request",
     "parse_response",
+    "without_context",
 ]
 
 # Possessive quantifiers: no backtracking state, so a head that fails, fails in one pass (R8).

@@ -8,7 +8,7 @@ of it.
 from __future__ import annotations
 
 from hostmesh.base.reasons import Reason
-from hostmesh.protocol.h1_fields import HOP_BY_HOP, is_authority, is_length, is_token
+from hostmesh.protocol.h1_fields import HOP_BY_HOP, has_underscore_name, is_authority, is_length, is_token
 from hostmesh.protocol.h1_message import (
     CHUNKED,
     UNTIL_CLOSE,
@@ -45,6 +45,7 @@ _NEVER_NOMINATED = frozenset(
 _NEVER_NOMINATED_PREFIXES = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
 # To a CGI endpoint these are the field itself (T6), so they go, and the field is written anew.
 _FRAME_TWINS = frozenset({b"content_length"})
+_FRAME = frozenset({b"host", b"content-length"})
 # Special fields that may stay where they are in a forwarded block; any other one makes the head not plain.
 _STAYS = frozenset({b"via", b"forwarded", b"max-forwards"})
 
@@ -214,6 +215,42 @@ def build_request(
     )
 
 
+def without_context(head: RequestHead) -> RequestHead:
+    """The head as a server with ``clearContext`` sees it: no ``l5d-*``, no ``dtab-local``, no name with
+    ``_``.
+
+    To be called before anything reads the head (T1, T6); the head itself when there is nothing to hide.
+    """
+    if head.plain and not has_underscore_name(head.block):
+        return head
+    special = [(name, value) for name, value in head.special if not is_context_name(name)]
+    lines = head.block.split(b"\r\n")
+    kept = [line for line in lines if not is_context_name(line.partition(b":")[0].lower())]
+    if len(kept) == len(lines):
+        return head
+    return RequestHead(
+        head.method,
+        head.target,
+        head.host,
+        head.version,
+        b"\r\n".join(kept),
+        special,
+        head.end,
+        head.content_length,
+        head.keep_alive,
+        head.canonical and all(name in _STAYS or name in _FRAME for name, _value in special),
+        head.canonical,
+        head.expect_continue,
+        head.upgrade,
+        head.nominated,
+    )
+
+
+def is_context_name(name: bytes) -> bool:
+    """Whether a lower-case field name is one that an untrusted caller may not use."""
+    return name.startswith(b"l5d-") or name == b"dtab-local" or b"_" in name
+
+
 def build_response(
     status: int,
     reason: bytes,
@@ -292,7 +329,8 @@ def build_response(
         keep_alive = not options.close and (version == 11 or options.keep_alive)
         nominated = options.nominated
     if has_body and length == UNTIL_CLOSE:
-        keep_alive = False
+        # Nothing in the block tells a caller who stays where this body ends.
+        keep_alive = plain = False
     return ResponseHead(
         status,
         reason,
