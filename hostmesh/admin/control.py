@@ -6,13 +6,14 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypedDict
 from urllib.parse import parse_qs
 
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from hostmesh.admin.pages import READ, Page
 from hostmesh.admin.replies import dumps, json_reply, paced, reply, text
@@ -67,8 +68,7 @@ class ControlPages:
         return text(f"{word}: {health.reason}" if health.reason else word, 200 if health.ready else 503)
 
     async def _shutdown(self, _request: Request) -> Response:
-        self._view.shutdown()
-        return text("draining")
+        return _LastWord("draining\n", self._view.shutdown)
 
     async def _server_info(self, _request: Request) -> Response:
         return json_reply(dict(self._view.server_info()), pretty=True)
@@ -109,6 +109,20 @@ class ControlPages:
 
     async def _threads_json(self, _request: Request) -> Response:
         return json_reply(list(_stacks()))
+
+
+class _LastWord(Response):
+    """An answer that acts when it has been sent, or could not be: who asked for the end gets to know that it begins."""
+
+    def __init__(self, body: str, then: Callable[[], None]) -> None:
+        super().__init__(body, media_type="text/plain")
+        self._then = then
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._then()
 
 
 def masked(value: object) -> object:

@@ -93,7 +93,7 @@ def _state(view: View) -> str:
     facts = "".join(
         f"<span>{escape(str(name))} <b>{escape(str(value))}</b></span>"
         for name, value in view.server_info().items()
-        if isinstance(value, str | int | float)
+        if isinstance(value, str)
     )
     health = view.health()
     state = "ready" if health.ready else "not ready"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
+from starlette.requests import Request
 
-from hostmesh.admin.control import MASKED, masked
+from hostmesh.admin.control import MASKED, ControlPages, masked
 from hostmesh.admin.view import Readiness
 
 
@@ -35,6 +37,39 @@ def test_shutdown_takes_post_only(daemon: Any, ask: Any) -> None:
     assert daemon.shutdowns == 0
 
     assert ask("POST", "/admin/shutdown").status == 200
+    assert daemon.shutdowns == 1
+
+
+def test_shutdown_begins_when_the_answer_has_been_sent(daemon: Any) -> None:
+    """A drain that finds nothing to drain would otherwise cut the answer."""
+    order: list[str] = []
+    daemon.view.shutdown = lambda: order.append("shutdown")
+    page = next(page for page in ControlPages(daemon.view).pages() if page.path == "/admin/shutdown")
+
+    async def send(message: dict[str, Any]) -> None:
+        order.append(message["type"])
+
+    async def main() -> None:
+        response = await page.answer(Request({"type": "http", "method": "POST"}))
+        await response({"type": "http"}, None, send)
+
+    trio.run(main)
+    assert order == ["http.response.start", "http.response.body", "shutdown"]
+
+
+def test_shutdown_happens_though_nobody_waits_for_the_answer(daemon: Any) -> None:
+    """The caller may be gone; it asked all the same."""
+    page = next(page for page in ControlPages(daemon.view).pages() if page.path == "/admin/shutdown")
+
+    async def send(_message: dict[str, Any]) -> None:
+        raise OSError("gone")
+
+    async def main() -> None:
+        response = await page.answer(Request({"type": "http", "method": "POST"}))
+        with pytest.raises(OSError, match="gone"):
+            await response({"type": "http"}, None, send)
+
+    trio.run(main)
     assert daemon.shutdowns == 1
 
 
