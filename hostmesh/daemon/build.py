@@ -265,8 +265,8 @@ def server_settings_of(shared: Shared, router: HttpRouterConfig, config: HttpSer
 
 def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> ForwardedLine:
     """What makes the Forwarded line of a request on this server."""
-    by = config.by or RequestRandomLabelerConfig()
-    for_ = config.for_ or RequestRandomLabelerConfig()
+    by: Any = config.by or RequestRandomLabelerConfig()
+    for_: Any = config.for_ or RequestRandomLabelerConfig()
     forwarded = Forwarded(by.mk(), for_.mk())
     rng = shared.env.rng(f"forwarded/{label}")
 

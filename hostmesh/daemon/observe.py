@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from hostmesh.telemeters.telemeter import AdminRoute, TelemeterDeps
 from hostmesh.telemetry.record import RecordSink
 
 if TYPE_CHECKING:
-    from hostmesh.daemon.linker import Linker
     from hostmesh.daemon.logs import Logs
     from hostmesh.daemon.shared import Shared
 
@@ -37,11 +36,9 @@ class Observers:
     are kept, with what they hold.
     """
 
-    def __init__(self, shared: Shared, linker: Linker, logs: Logs) -> None:
+    def __init__(self, shared: Shared, logs: Logs, bugs: Callable[[], int]) -> None:
         self.shared = shared
-        self.linker = linker
         self.logs = logs
-        self.bugs = 0
         self.telemeters: dict[str, Any] = {}
         self.access_logs: dict[str, AccessLog] = {}
         self.canonical: dict[str, CanonicalLog] = {}
@@ -52,7 +49,7 @@ class Observers:
         self._gc_worst = 0.0
         self._gc_start = 0.0
         gc.callbacks.append(self._gc_event)
-        self._process_gauges()
+        self._process_gauges(bugs)
 
     # -- configuration --------------------------------------------------------------------------------------------
 
@@ -64,7 +61,7 @@ class Observers:
     def prepare(self, config: LinkerConfig) -> dict[str, Any]:
         """Build what ``config`` needs and return the recorder of each router; nothing changes yet."""
         shared = self.shared
-        deps = TelemeterDeps(env=shared.env, metrics=shared.metrics, log=self.logs.get)
+        deps = TelemeterDeps(env=shared.env, metrics=shared.metrics, log=self.logs.logger)
         telemeters: dict[str, Any] = {}
         for entry in config.telemetry:
             key = repr(entry)
@@ -145,8 +142,10 @@ class Observers:
 
     def reopen_logs(self) -> None:
         """SIGHUP: for files under the roll policy ``sighup``, and for whoever moved the canonical log away."""
-        for sink in (*self.access_logs.values(), *self.canonical.values()):
-            sink.reopen()
+        for access_log in self.access_logs.values():
+            access_log.reopen()
+        for canonical in self.canonical.values():
+            canonical.reopen()
 
     # -- the process ----------------------------------------------------------------------------------------------
 
@@ -156,7 +155,7 @@ class Observers:
         else:
             self._gc_worst = max(self._gc_worst, time.perf_counter() - self._gc_start)
 
-    def _process_gauges(self) -> None:
+    def _process_gauges(self, bugs: Callable[[], int]) -> None:
         shared = self.shared
         pump = shared.pump
         scope = shared.metrics.scope("process")
@@ -165,7 +164,7 @@ class Observers:
         scope.gauge("rss_bytes", _resident)
         scope.gauge("cpu_s", _cpu_seconds)
         scope.gauge("descriptors", lambda: float(len(list(FilePath("/proc/self/fd").iterdir()))))
-        scope.gauge("bugs", lambda: float(self.bugs))
+        scope.gauge("bugs", lambda: float(bugs()))
         loop = scope.scope("loop")
         loop.gauge("worst_pause_ms", lambda: pump.worst_pause * 1000)
         loop.gauge("batches", lambda: float(pump.batches))

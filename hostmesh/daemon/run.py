@@ -29,18 +29,44 @@ SWITCH_INTERVAL = 0.0005
 """Seconds after which CPython takes the GIL from a busy thread: at the default 5 ms one busy registry thread took
 socket calls from 554,000 to 708 a second, at this to 258,000."""
 
+
 def main_run(file: str) -> int:
     """Run the configuration in ``file`` (``-`` is standard input) until a signal; the exit status.
 
     Raises ConfigError, for the command line to print, when it cannot be started.
     """
-    text = read_file(file)
-    config = _checked(text, file)
-    return Daemon(config, file).run()
+    name = "stdin" if file == "-" else file
+    return run_config(checked(read_file(file), name), name, reloads=file != "-")
 
 
-def _checked(text: bytes, file: str) -> LinkerConfig:
-    config, report = load(text, "stdin" if file == "-" else file)
+def run_config(
+    config: LinkerConfig, file: str, *, reloads: bool = True, on_ready: Callable[[], object] | None = None
+) -> int:
+    """Run a checked configuration until a signal; the exit status.
+
+    With ``reloads`` the file is followed. ``on_ready`` is called once, when the ports answer. Raises ConfigError.
+    """
+    with Base(config.seed) as base:
+        daemon = Daemon(base, config, file, reloads=reloads, on_ready=on_ready)
+        try:
+            status: int = base.run(daemon.serve)
+        except* ConfigError as group:
+            raise flat(group) from None
+    return status
+
+
+def flat(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
+    """The one error that trio's nurseries have wrapped."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ConfigError)
+    return error
+
+
+def checked(text: str | bytes, file: str) -> LinkerConfig:
+    """The configuration in ``text``; warnings are printed, mistakes raised as one ConfigError."""
+    config, report = load(text, file)
     if config is None:
         raise ConfigError("\n".join(report.mistake_lines()))
     for line in report.warning_lines():
@@ -48,50 +74,74 @@ def _checked(text: bytes, file: str) -> LinkerConfig:
     return config
 
 
-class Daemon:
-    """One process."""
+class Base:
+    """What stands before any configuration is applied: clock, log, loop. Use as a context manager."""
 
-    def __init__(self, config: LinkerConfig, file: str, on_ready: Callable[[], None] | None = None) -> None:
-        self.config = config
-        self.file = file
-        self.on_ready = on_ready
-        self.env = SystemEnv(config.seed)
-        self.logs = Logs(self.env.now)
-        self.log = self.logs.get("hostmesh")
+    def __init__(self, seed: int | None = None, *, quiet: bool = False) -> None:
+        self.env = SystemEnv(seed)
+        self.logs = Logs(self.env.now, level="WARNING" if quiet else "INFO")
+        self.log = self.logs.logger("hostmesh")
+        self.bugs = 0
         self.shared = Shared(env=self.env, report=self._report, report_error=self._report_error)
-        self.linker = Linker(self.shared)
-        self.observers = Observers(self.shared, self.linker, self.logs)
-        self.started = self.env.wall()
-        self.stopping = trio.Event()
-        self.reloads = 0
-        self.reload_failures = 0
 
-    # -- what others report ---------------------------------------------------------------------------------------
+    def __enter__(self) -> Base:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        # Sessions that were cut tell their owners in a turn.
+        self.shared.turn.run()
+        self.shared.pump.close()
+        self.logs.close()
+
+    def run(self, main: Callable[[], Any]) -> Any:
+        """Run the loop, with ``main`` as trio's main task, until it returns."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        _raise_descriptor_limit()
+        return self.shared.pump.run(main)
 
     def _report(self, event: str, facts: Mapping[str, Any]) -> None:
         self.log.info(event, **dict(facts))
 
     def _report_error(self, error: BaseException) -> None:
-        self.observers.bugs += 1
+        self.bugs += 1
         self.log.error("bug", exc_info=error)
 
-    # -- life -----------------------------------------------------------------------------------------------------
 
-    def run(self) -> int:
-        """Until a signal or a shutdown request; returns the exit status."""
-        sys.setswitchinterval(SWITCH_INTERVAL)
-        _raise_descriptor_limit()
-        self.linker = self.observers.linker = Linker(self.shared)
+class Daemon:
+    """One process."""
+
+    def __init__(
+        self,
+        base: Base,
+        config: LinkerConfig,
+        file: str,
+        *,
+        reloads: bool,
+        on_ready: Callable[[], object] | None = None,
+    ) -> None:
+        self.config = config
+        self.file = file
+        self.can_reload = reloads
+        self.on_ready = on_ready
+        self.env = base.env
+        self.logs = base.logs
+        self.log = base.log
+        self.shared = base.shared
+        self.linker = Linker(self.shared)
+        self.observers = Observers(self.shared, self.logs, lambda: base.bugs)
+        self.started = self.env.wall()
+        self.stopping = trio.Event()
+        self.reloads = 0
+        self.reload_failures = 0
+
+    async def serve(self) -> int:
+        """From opening sockets to the end of the drain, as the pump's guest; returns the exit status."""
         try:
-            status: int = self.shared.pump.run(self._main)
+            return await self._serve()
         finally:
             self.linker.close()
-            self.shared.turn.run()
-            self.shared.pump.close()
-            self.logs.close()
-        return status
 
-    async def _main(self) -> int:
+    async def _serve(self) -> int:
         admin = self.config.admin
         admin_socket = open_listener(admin.ip, admin.port, ListenOptions())
         identifier_socket = None
@@ -106,7 +156,7 @@ class Daemon:
                 nursery.start_soon(self.observers.run)
                 nursery.start_soon(self._serve_admin, admin_socket, identifier_socket)
                 nursery.start_soon(self._signals, signals)
-                if self.file != "-":
+                if self.can_reload:
                     nursery.start_soon(self._watch_config)
                 self._announce()
                 gc.collect()
@@ -211,7 +261,8 @@ class Daemon:
 
     def reload(self, why: str, data: bytes | None = None) -> bool:
         """Read the file again and switch to it; the old configuration stays when the new one is bad."""
-        if self.file == "-" or self.stopping.is_set():
+        if not self.can_reload or self.stopping.is_set():
+            self.log.warning("reload refused", why=why, cause="the configuration did not come from a file")
             return False
         try:
             text = read_file(self.file) if data is None else data
