@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from hostmesh.routing.balancers.base import Balancer, pick_untried
-from hostmesh.routing.balancers.configs import BalancerConfig, EwmaConfig, P2cConfig
-from hostmesh.routing.balancers.ewma import Ewma
-from hostmesh.routing.balancers.p2c import P2c
+from hostmesh.routing.balancers.configs import (
+    ApertureConfig,
+    BalancerConfig,
+    EwmaConfig,
+    HeapConfig,
+    P2cConfig,
+    RoundRobinConfig,
+)
 
-__all__ = ["Balancer", "BalancerConfig", "Ewma", "EwmaConfig", "P2c", "P2cConfig", "pick_untried"]
+__all__ = [
+    "ApertureConfig",
+    "Balancer",
+    "BalancerConfig",
+    "EwmaConfig",
+    "HeapConfig",
+    "P2cConfig",
+    "RoundRobinConfig",
+    "pick_untried",
+]

@@ -5,71 +5,17 @@ M. Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, IEEE TPD
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hostmesh.routing.balancers.base import MAX_EFFORT, BalancerBase
+from hostmesh.routing.balancers.base import MAX_EFFORT
+from hostmesh.routing.balancers.held import HeldSlots
 from hostmesh.routing.balancers.weighted import WeightClasses
 
 if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.routing.node import Node
-
-FAILURE_HOLD = 2.0
-"""Seconds for which a failed request keeps its slot. An endpoint that fails in 1 ms never has anything
-outstanding, so counting alone sends it most of the traffic: 54 % of 200 requests/s beside two endpoints that
-take 20 ms, and 1 % with the hold. Its share becomes about latency / hold of a healthy one's."""
-
-HELD_MAX = 1024
-"""Slots held at once per balancer; further failures give theirs back at once. Where so many fail within two
-seconds nearly everything fails, and there is nothing to steer towards."""
-
-
-class HeldSlots(BalancerBase):
-    """The part that least-loaded balancers share: failures keep their slot for a while, weights make classes.
-
-    ``_special`` is the one flag that the fast path looks at: set while slots are held or weights differ.
-    """
-
-    def __init__(self, rng: Random, *, max_effort: int = MAX_EFFORT, enable_probation: bool = False) -> None:
-        super().__init__(rng, max_effort=max_effort, enable_probation=enable_probation)
-        self._held: deque[tuple[float, Node]] = deque()
-        self._classes: WeightClasses | None = None
-        self._special = False
-
-    def finished(self, node: Node, now: float, latency: float | None, failed: bool) -> None:
-        if failed and latency is not None and len(self._held) < HELD_MAX:
-            self._held.append((now + FAILURE_HOLD, node))
-            self._special = True
-        else:
-            self._release(node)
-
-    def abandoned(self, node: Node, now: float, elapsed: float) -> None:
-        self._release(node)
-
-    def _release(self, node: Node) -> None:
-        node.pending -= 1
-
-    def _release_held(self, now: float) -> None:
-        held = self._held
-        while held and held[0][0] <= now:
-            self._release(held.popleft()[1])
-        self._special = bool(held) or self._classes is not None
-
-    def _arrange(self, now: float) -> None:
-        self._classes = WeightClasses(self._nodes) if len(set(self._weights)) > 1 else None
-        self._special = bool(self._held) or self._classes is not None
-
-    def _candidates(self, now: float) -> Sequence[Node]:
-        """The nodes to pick from when something is special."""
-        self._release_held(now)
-        if self._classes is None:
-            return self._nodes
-        index, moved = self._classes.draw(self._random(), now)
-        self.busy_weight_classes += moved
-        return self._classes.groups[index]
 
 
 class P2c(HeldSlots):
@@ -79,6 +25,10 @@ class P2c(HeldSlots):
     One random number makes both draws: the integer part of ``random() * n`` is the first index, and its
     fraction, uniform and independent, gives the second. (n up to 2**20 leaves it 32 bits.)
     """
+
+    def __init__(self, rng: Random, *, max_effort: int = MAX_EFFORT, enable_probation: bool = False) -> None:
+        super().__init__(rng, max_effort=max_effort, enable_probation=enable_probation)
+        self._classes: WeightClasses | None = None
 
     def pick(self, now: float) -> Node | None:
         nodes = self._candidates(now) if self._special else self._nodes
@@ -102,6 +52,27 @@ class P2c(HeldSlots):
 
     def started(self, node: Node, now: float) -> None:
         node.pending += 1
+
+    def finished(self, node: Node, now: float, latency: float | None, failed: bool) -> None:
+        if failed:
+            super().finished(node, now, latency, failed)
+        else:
+            node.pending -= 1
+
+    def _arrange(self, now: float) -> None:
+        # The load of a node is in the node, so a class is nothing but a list to draw from.
+        self._classes = WeightClasses(self._nodes) if len(set(self._weights)) > 1 else None
+        self._special = bool(self._held) or self._classes is not None
+
+    def _candidates(self, now: float) -> Sequence[Node]:
+        """The nodes to pick from when slots are held or weights differ."""
+        self._release_held(now)
+        if self._classes is None:
+            return self._nodes
+        self._special = True
+        index, moved = self._classes.draw(self._random(), now)
+        self.busy_weight_classes += moved
+        return self._classes.groups[index]
 
     def _insist(self, nodes: Sequence[Node], now: float) -> Node | None:
         """What follows a first draw that met only blocked nodes."""

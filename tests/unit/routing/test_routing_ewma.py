@@ -242,3 +242,18 @@ def test_success_above_the_average_ends_the_penalty() -> None:
     send(balancer, failing, 60.0, 0.02)
 
     assert (failing.penalised, failing.cost) == (False, 0.02)
+
+
+def test_abandoned_request_is_a_lower_bound() -> None:
+    """A caller that left after 1 s proves that the endpoint takes at least as long; one that left early proves
+    nothing."""
+    balancer, node = one()
+    send(balancer, node, 0.0, 0.1)
+    balancer.started(node, 0.1)
+    balancer.started(node, 0.1)
+
+    balancer.abandoned(node, 0.11, 0.01)
+    assert node.cost == 0.1
+    balancer.abandoned(node, 1.1, 1.0)
+
+    assert (node.pending, node.cost, node.stamp) == (0, 1.0, 1.1)

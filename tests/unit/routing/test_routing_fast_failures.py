@@ -9,7 +9,9 @@ from random import Random
 import pytest
 from routing_stand_ins import make_nodes
 
-from hostmesh.routing.balancers import Balancer, Ewma, P2c
+from hostmesh.routing.balancers import Balancer
+from hostmesh.routing.balancers.ewma import Ewma
+from hostmesh.routing.balancers.p2c import P2c
 
 SEEDS = [1, 2, 3]
 

@@ -9,7 +9,8 @@ import pytest
 from routing_stand_ins import ScriptedRandom, make_node, make_nodes, pair
 
 from hostmesh.routing.balancers.base import pick_untried
-from hostmesh.routing.balancers.p2c import FAILURE_HOLD, HELD_MAX, P2c
+from hostmesh.routing.balancers.held import FAILURE_HOLD, HELD_MAX
+from hostmesh.routing.balancers.p2c import P2c
 
 
 def p2c(*values: float, **options: object) -> P2c:
@@ -138,6 +139,18 @@ def test_ignorable_outcome_gives_the_slot_back_at_once() -> None:
     balancer.started(node, 0.0)
 
     balancer.finished(node, 0.0, None, failed=True)
+
+    assert node.pending == 0
+
+
+def test_abandoned_request_gives_its_slot_back() -> None:
+    """A caller that left is no failure."""
+    node = make_node(1)
+    balancer = p2c(0.5)
+    balancer.update([node], 0.0)
+    balancer.started(node, 0.0)
+
+    balancer.abandoned(node, 1.0, 1.0)
 
     assert node.pending == 0
 
