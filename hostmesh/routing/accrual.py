@@ -22,6 +22,7 @@ A dead node is avoided, never refused: if all are dead the balancer still picks 
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING
 
 from hostmesh.routing.accrual_policies import (
@@ -77,40 +78,42 @@ class AccrualCounters:
 class Accrual:
     """The state machine of one node. It writes ``node.blocked_until``; balancers read nothing else of it.
 
-    ``blocked_until`` is 0.0 if and only if the node is Alive, so the data path may skip ``on_dispatch`` then.
+    ``blocked_until`` is 0.0 only if the node is Alive, so the data path may skip ``on_dispatch`` then.
     Of each attempt exactly one of ``on_success``, ``on_failure``, ``on_ignorable`` is told, at its response
     head or at its failure. Times are seconds, monotonic.
     """
 
-    __slots__ = ("_is_alive", "_revive_at", "counters", "node", "policy")
+    __slots__ = ("_is_alive", "_is_probing", "_revive_at", "counters", "node", "policy")
 
     def __init__(self, node: Node, policy: AccrualPolicy, counters: AccrualCounters) -> None:
         self.node = node
         self.policy = policy
         self.counters = counters
         self._is_alive = True
+        self._is_probing = False
         self._revive_at = 0.0
 
     def state(self, now: float) -> AccrualState:
         if self._is_alive:
             return AccrualState.ALIVE
-        blocked_until = self.node.blocked_until
-        if blocked_until <= now:
-            return AccrualState.PROBE_OPEN
-        return AccrualState.PROBE_CLOSED if blocked_until == float("inf") else AccrualState.DEAD
+        if self._is_probing:
+            return AccrualState.PROBE_CLOSED
+        return AccrualState.PROBE_OPEN if self._revive_at <= now else AccrualState.DEAD
 
     def on_dispatch(self, now: float) -> None:
         """An attempt is sent to the node; in ProbeOpen it is the probe."""
-        if not self._is_alive and self.node.blocked_until <= now:
-            self.node.blocked_until = float("inf")
+        if not self._is_alive and not self._is_probing and self._revive_at <= now:
+            self._is_probing = True
             self.counters.probes += 1
+            self.node.block_until(inf)
 
     def on_success(self, now: float) -> None:
         if self._is_alive:
             self.policy.success(now)
-        elif self.node.blocked_until == float("inf"):
+        elif self._is_probing:
             self._is_alive = True
-            self.node.blocked_until = 0.0
+            self._is_probing = False
+            self.node.block_until(0.0)
             self.counters.revivals += 1
             self.policy.revived(now)
             self.policy.success(now)
@@ -124,19 +127,21 @@ class Accrual:
                 self._is_alive = False
                 self.counters.removals += 1
                 self._kill(now, delay)
-        elif self.node.blocked_until == float("inf"):
+        elif self._is_probing:
+            self._is_probing = False
             delay = self.policy.failure(now)
             if delay is None:
-                self.node.blocked_until = self._revive_at
+                self.node.block_until(self._revive_at)
             else:
                 self._kill(now, delay)
 
     def on_ignorable(self, now: float) -> None:
         """The attempt said nothing about the endpoint: its caller went away, or the fault was ours."""
-        if not self._is_alive and self.node.blocked_until == float("inf"):
-            self.node.blocked_until = self._revive_at
+        if self._is_probing:
+            self._is_probing = False
+            self.node.block_until(self._revive_at)
 
     def _kill(self, now: float, delay: float) -> None:
         self._revive_at = max(now + delay, SOONEST)
-        self.node.blocked_until = self._revive_at
+        self.node.block_until(self._revive_at)
         self.counters.removed_for_ms += int(delay * 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Node:
         self.penalised = False
         self.blocked_until = 0.0
         self.accrual: Accrual | None = None
+        self._accrual_until = 0.0
+        self._refuses_connects = False
 
     @property
     def key(self) -> NodeKey:
@@ -42,6 +45,16 @@ class Node:
     def is_open(self, now: float) -> bool:
         """Whether failure accrual lets requests through at ``now`` (seconds, monotonic)."""
         return self.blocked_until <= now
+
+    def block_until(self, until: float) -> None:
+        """For failure accrual: its part of ``blocked_until``."""
+        self._accrual_until = until
+        self.blocked_until = inf if self._refuses_connects else until
+
+    def block_connects(self, refused: bool) -> None:
+        """For fail-fast: its part of ``blocked_until``. The worse of the two counts."""
+        self._refuses_connects = refused
+        self.blocked_until = inf if refused else self._accrual_until
 
     def __repr__(self) -> str:
         where = f"{self.endpoint.host}:{self.endpoint.port}"
