@@ -137,8 +137,12 @@ class Observers:
             await trio.sleep(MINUTE)
             for _ in self.shared.metrics.tick_steps():
                 await trio.lowlevel.checkpoint()
-            self.shared.pump.take_worst_pause()
-            self._gc_worst = 0.0
+            self.reset_pauses()
+
+    def reset_pauses(self) -> None:
+        """Begin a new window for the worst pauses of loop and collector."""
+        self.shared.pump.take_worst_pause()
+        self._gc_worst = 0.0
 
     def reopen_logs(self) -> None:
         """SIGHUP: for files under the roll policy ``sighup``, and for whoever moved the canonical log away."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hostmesh import __version__
-from hostmesh.admin.view import Identified, Readiness, RouterView, Unidentified, View
+from hostmesh.admin.view import AdminRoute, Identified, Readiness, RouterView, Unidentified, View
 from hostmesh.base.errors import MeshError
 from hostmesh.base.var import Ok
 from hostmesh.config.to_json import to_json
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from hostmesh.daemon.run import Daemon
 
 
+OWN_DTAB = (b"l5d-ctx-dtab", b"l5d-dtab")
+"""The fields of a request's own dtab, in the order in which they are appended."""
+
+
 class Live(Mapping[str, RouterView]):
     """The routers of the configuration in force, looked up when asked, so that no page holds an old one."""
 
@@ -29,7 +33,7 @@ class Live(Mapping[str, RouterView]):
     def __getitem__(self, label: str) -> RouterView:
         return router_view(self._daemon, self._daemon.linker.routers[label])
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._daemon.linker.routers)
 
     def __len__(self) -> int:
@@ -54,11 +58,27 @@ class LiveNamers(Mapping[str, object]):
     def __getitem__(self, prefix: str) -> object:
         return self._named()[prefix]
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._named())
 
     def __len__(self) -> int:
         return len(self._named())
+
+
+class LiveRoutes(Mapping[str, AdminRoute]):
+    """The pages of the telemeters in force."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def __getitem__(self, path: str) -> AdminRoute:
+        return self._daemon.observers.admin_routes()[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._daemon.observers.admin_routes())
+
+    def __len__(self) -> int:
+        return len(self._daemon.observers.admin_routes())
 
 
 def router_view(daemon: Daemon, router: Router) -> RouterView:
@@ -73,7 +93,8 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
             path, _target = router.identify(head)
         except MeshError as error:
             return Unidentified(error.message)
-        return Identified(path.show())
+        own = [value.decode("latin-1") for name in OWN_DTAB for value in head.get_all(name)]
+        return Identified(path.show(), ";".join(own))
 
     def clients() -> Iterable[tuple[str, Addr]]:
         return [(id.show(), client.addr) for id, client in router.clients.entries.items()]
@@ -119,7 +140,7 @@ def fill_view(daemon: Daemon) -> View:
         set_log_level=daemon.logs.set_level,
         shutdown=daemon.stop,
         health=health,
-        admin_routes=daemon.observers.admin_routes(),
+        admin_routes=LiveRoutes(daemon),
         server_info=server_info,
         loop=pump.statistics,
     )
