@@ -31,7 +31,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="length of one measurement (5)")
     parser.add_argument("--rounds", type=int, help="measurements of each case and proxy (3)")
     parser.add_argument("--json", type=Path, help="also write every measurement to this file")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of everything measured (-15 on a busy machine)"
+    )
     options = parser.parse_args()
+    os.nice(options.nice)
 
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
