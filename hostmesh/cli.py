@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OK: Final = 0
 MISTAKES: Final = 1
 USAGE: Final = 2
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
 
 EXIT_CODES: Final = """\
 exit codes:
@@ -70,10 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in ("-validate", "--validate", "-validate=true"):
         arguments[0] = "check"  # how Linkerd 1 spelt it
     args = parser().parse_args(arguments)
+    from hostmesh.config.load import UnreadableError
+
     try:
         return _dispatch(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE if isinstance(error, UnreadableError) else MISTAKES
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _dispatch(args: argparse.Namespace) -> int:
@@ -82,26 +89,21 @@ def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "run":
         from hostmesh.daemon.run import main_run
 
-        return int(main_run(args.file) or OK)
+        return main_run(args.file)
     if args.command == "delegate":
         from hostmesh.daemon.delegate import main_delegate
 
-        return int(main_delegate(args) or OK)
+        return main_delegate(args)
     from hostmesh.daemon.demo import main_demo
 
-    return int(main_demo(args) or OK)
+    return main_demo(args)
 
 
 def check(file: str) -> int:
     """Report on a configuration file: mistakes and warnings on standard error, the verdict on standard output."""
     from hostmesh.config.load import STDIN, load, read_file
 
-    try:
-        data = read_file(file)
-        config, report = load(data, "stdin" if file == STDIN else file)
-    except ConfigError as error:
-        print(f"hostmesh: {error}", file=sys.stderr)
-        return USAGE
+    config, report = load(read_file(file), "stdin" if file == STDIN else file)
     for line in report.warning_lines():
         print(f"{line} (warning)", file=sys.stderr)
     if config is None:

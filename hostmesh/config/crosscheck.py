@@ -86,6 +86,10 @@ class _Listener:
     port: int
     path: KeyPath
 
+    @property
+    def shown(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
 
 def _listeners(made: list[Made]) -> Iterator[_Listener]:
     admins = _of(made, AdminConfig)
@@ -119,7 +123,7 @@ def _ports(report: Report, root: Node, made: list[Made]) -> None:
                 report.mistake(
                     line_at(root, listener.path),
                     listener.path,
-                    f"found {listener.ip}:{listener.port}, where {place} listens at {earlier.ip}:{earlier.port}, "
+                    f"found {listener.shown}, where {place} listens at {earlier.shown}, "
                     f"expected a free port: Server conflict on port {listener.port} (ConflictingPorts)",
                 )
                 break

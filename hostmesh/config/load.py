@@ -19,6 +19,10 @@ STDIN = "-"
 """The file name that stands for standard input."""
 
 
+class UnreadableError(ConfigError):
+    """There is no file to find mistakes in."""
+
+
 def load(
     text: str | bytes, filename: str, registry: Registry | None = None
 ) -> tuple[LinkerConfig | None, Report]:
@@ -42,7 +46,7 @@ def load(
 
 
 def read_file(filename: str) -> bytes:
-    """The bytes of a file or of standard input (``-``); ConfigError if it cannot be read.
+    """The bytes of a file or of standard input (``-``); UnreadableError, a ConfigError, if it cannot be read.
 
     Reads at most one byte more than a config may have, so that ``check /dev/zero`` ends with a message.
     """
@@ -52,7 +56,7 @@ def read_file(filename: str) -> bytes:
         with FilePath(filename).open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{filename}: cannot be read: {error.strerror or error}") from error
+        raise UnreadableError(f"{filename}: cannot be read: {error.strerror or error}") from error
 
 
 def load_file(filename: str, registry: Registry | None = None) -> tuple[LinkerConfig, Report]:

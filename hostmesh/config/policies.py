@@ -233,8 +233,6 @@ def read_policy(params: type[P]) -> Callable[[Converter, Node, KeyPath], Policy[
         if not isinstance(node, Table):
             return convert.bad(node, path, "a mapping")
         kind = _policy_kind(convert, node, path)
-        if kind is None:
-            return BAD
         if kind == STATIC:
             configs = _read_static(convert, node, path, params)
         else:
@@ -245,7 +243,8 @@ def read_policy(params: type[P]) -> Callable[[Converter, Node, KeyPath], Policy[
     return read
 
 
-def _policy_kind(convert: Converter, table: Table, path: KeyPath) -> str | None:
+def _policy_kind(convert: Converter, table: Table, path: KeyPath) -> str:
+    """The kind, or after a mistake the one that the block looks like, so that the rest is checked too."""
     node = table.get("kind")
     if node is None or is_null(node):
         if "configs" in table.entries:
@@ -254,14 +253,14 @@ def _policy_kind(convert: Converter, table: Table, path: KeyPath) -> str | None:
                 (*path, "configs"),
                 f"found configs without a kind, expected kind: {STATIC} beside it",
             )
-            return None
+            return STATIC
         return GLOBAL
     for kind in (GLOBAL, STATIC):
         if isinstance(node, Scalar) and node.text in (kind, kind.removeprefix(KIND_PREFIX)):
             return kind
     near = nearest(node.text, (GLOBAL, STATIC)) if isinstance(node, Scalar) else None
     convert.bad(node, (*path, "kind"), one_of((GLOBAL, STATIC), near).removeprefix("expected "))
-    return None
+    return STATIC if "configs" in table.entries else GLOBAL
 
 
 def _read_static(
@@ -316,7 +315,7 @@ def _check_captures(convert: Converter, prefix: str, params: object, item: Table
 
 def _defaults(convert: Converter, params: type[P]) -> P:
     """An instance of ``params`` in which everything with ``metadata["fill"]`` has that value."""
-    quiet = type(convert)(Report(convert.report.file), convert.registry)
+    quiet = convert.trial(Report(convert.report.file))
     values = {}
     for each in fields_of(params):
         if "fill" in each.metadata:

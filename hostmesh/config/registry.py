@@ -8,7 +8,7 @@ from typing import Final
 
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.plugin import SLOTS, PluginConfig
-from hostmesh.config.report import nearest, one_of
+from hostmesh.config.report import NEAR, SURE, nearest, one_of
 
 KIND_PREFIX: Final = "io.l5d."
 """A kind that starts so may be written without it."""
@@ -19,6 +19,11 @@ GROUP: Final = "hostmesh."
 
 class UnknownKindError(LookupError):
     """No plugin has this kind; the message is the ``expected ...`` half, with the nearest or all known kinds."""
+
+    def __init__(self, message: str, meant: str | None) -> None:
+        super().__init__(message)
+        self.meant = meant
+        """The full kind that was meant, if there is little doubt."""
 
 
 class Registry:
@@ -67,7 +72,7 @@ class Registry:
         """
         full = self.full_kind(slot, kind)
         if full is None:
-            raise UnknownKindError(self.expected(slot, kind))
+            raise UnknownKindError(self.expected(slot, kind), self._nearest(slot, kind, SURE))
         offered = self._kinds[slot][full]
         if not isinstance(offered, EntryPoint):
             return offered
@@ -84,11 +89,14 @@ class Registry:
 
     def expected(self, slot: str, kind: str) -> str:
         """The ``expected ...`` half of a message about an unknown or missing kind."""
-        known = self._kinds[slot]
-        near = nearest(kind, known)
-        if near is None and kind and not kind.startswith(KIND_PREFIX):
-            near = nearest(KIND_PREFIX + kind, known)
-        return one_of(known, near)
+        return one_of(self._kinds[slot], self._nearest(slot, kind, NEAR))
+
+    def _nearest(self, slot: str, kind: str, cutoff: float) -> str | None:
+        # Compared without the common prefix, which would make every kind look like every other.
+        full = {name.removeprefix(KIND_PREFIX): name for name in self._kinds[slot]}
+        word = kind[len(KIND_PREFIX) :] if kind.casefold().startswith(KIND_PREFIX) else kind
+        near = nearest(word, full, cutoff)
+        return None if near is None else full[near]
 
 
 def _origin(point: EntryPoint) -> str:

@@ -30,20 +30,27 @@ def quote(text: str) -> str:
     return repr(text if len(text) <= MAX_FOUND else text[: MAX_FOUND - 3] + "...")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+NEAR = 0.6
+"""How alike two words must be (difflib's ratio) for one to be offered in place of the other."""
+
+SURE = 0.8
+"""How alike for going on as if the other had been written, to show what else is wrong."""
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = NEAR) -> str | None:
     """The known word that was probably meant, or None. Case is ignored, as people do."""
     by_folded = {name.casefold(): name for name in known}
-    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    close = get_close_matches(word.casefold(), by_folded, n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
 
 
 def one_of(known: Iterable[str], near: str | None) -> str:
     """The ``expected ...`` half of a message about an unknown word."""
+    if near is not None:
+        return f"expected {near!r}"
     names = sorted(known)
     listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
-    if near is None:
-        return f"expected one of: {listed}" if names else "expected none"
-    return f"expected {near!r} (known: {listed})"
+    return f"expected one of: {listed}" if names else "expected none"
 
 
 @frozen(order=True)

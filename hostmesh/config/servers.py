@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from attrs import field, frozen
 
@@ -23,6 +24,9 @@ from hostmesh.config.types import (
 )
 from hostmesh.naming.path import Path
 
+if TYPE_CHECKING:
+    from random import Random
+
 
 @frozen(kw_only=True)
 class ServerSession:
@@ -36,16 +40,21 @@ class ServerSession:
 
 
 @frozen(kw_only=True)
+class LabelerConfig(PluginConfig):
+    """The base of every labeler's config class."""
+
+    def mk(self) -> Callable[[Any, Random], str]:
+        """The function that labels one end of a connection, see ``proxy/forwarded.py``."""
+        raise NotImplementedError(f"{self.kind}: has no mk()")
+
+
+@frozen(kw_only=True)
 class ForwardedHeaderConfig:
     """What the ``Forwarded`` header (RFC 7239) says."""
 
-    by: PluginConfig | None = field(
-        default=None, metadata={"slot": "labeler", "default_kind": "requestRandom"}
-    )
+    by: LabelerConfig = field(metadata={"default_kind": "requestRandom"})
     """How to name this server. Default: ``requestRandom``."""
-    for_: PluginConfig | None = field(
-        default=None, metadata={"slot": "labeler", "default_kind": "requestRandom"}
-    )
+    for_: LabelerConfig = field(metadata={"default_kind": "requestRandom"})
     """How to name the caller. Default: ``requestRandom``."""
 
 

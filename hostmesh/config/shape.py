@@ -38,10 +38,8 @@ class Bounds:
     def expected(self, whole: bool) -> str:
         noun = f"a {'whole ' if whole else ''}number" + (f" {self.unit}" if self.unit else "")
         if self.low is not None and self.high is not None:
-            return f"{noun} from {self.low:g} to {self.high:g}"
-        if self.low is not None:
-            return f"{noun}, at least {self.low:g}"
-        return noun
+            return f"{noun} from {self.low} to {self.high}"
+        return noun if self.low is None else f"{noun}, at least {self.low}"
 
 
 @frozen

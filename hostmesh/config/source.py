@@ -9,6 +9,7 @@ aliases without a limit.
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 import yaml
@@ -53,8 +54,10 @@ def plain_value(text: str) -> Plain:
         return int(text)
     if _HEX.fullmatch(text):
         return int(text, 0)
-    if _FLOAT.fullmatch(text):
-        return float(text)
+    if _FLOAT.fullmatch(text) and not text.lstrip("+-").isdigit() and isfinite(float(text)):
+        return float(
+            text
+        )  # a whole number of 20 digits or 1e999 is no setting: left as text, it is reported as such
     return text
 
 

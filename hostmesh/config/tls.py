@@ -52,7 +52,9 @@ class ClientTlsConfig:
             return []
         problems = []
         if self.disable_validation and self.client_auth is not None:
-            problems.append("disableValidation: true is incompatible with clientAuth")
+            problems.append(
+                "disableValidation: found true together with clientAuth, expected only one of them"
+            )
         if not self.disable_validation and not self.common_name:
             problems.append(
                 "commonName: found nothing, expected the name that the endpoint's certificate must carry, "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import frozen
 
-from hostmesh.base.plugin import PluginConfig
+from hostmesh.config.servers import LabelerConfig
 
 if TYPE_CHECKING:
     from random import Random
@@ -65,15 +65,6 @@ def node(ip: str, port: int | None = None) -> str:
         return "unknown"
     host = f"[{address}]" if address.version == 6 else str(address)
     return quoted(host if port is None else f"{host}:{port}")
-
-
-@frozen(kw_only=True)
-class LabelerConfig(PluginConfig):
-    """The base of every labeler's config class."""
-
-    def mk(self) -> Labeler:
-        """The function that labels one end of a connection."""
-        raise NotImplementedError(f"{self.kind}: has no mk()")
 
 
 @frozen(kw_only=True)
