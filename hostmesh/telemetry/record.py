@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -84,31 +83,3 @@ class RecordSink(Protocol):
     def on_exchange(self, record: Record) -> None:
         """Take a record that was wanted."""
         ...
-
-
-class Fanout:
-    """Hands each finished exchange to those who want it, and builds no record that nobody does.
-
-    A sink that raises loses that record and no other; ``errors`` counts them and ``last_error`` is for the
-    log.
-    """
-
-    __slots__ = ("errors", "last_error", "sinks")
-
-    def __init__(self, sinks: Sequence[RecordSink] = ()) -> None:
-        self.sinks = tuple(sinks)
-        self.errors = 0
-        self.last_error: Exception | None = None
-
-    def offer(self, failed: bool, build: Callable[[], Record]) -> None:
-        """Ask everybody, and call ``build`` once if one says yes."""
-        record: Record | None = None
-        for sink in self.sinks:
-            try:
-                if sink.wants(failed):
-                    if record is None:
-                        record = build()
-                    sink.on_exchange(record)
-            except Exception as error:  # noqa: BLE001 - a telemeter is a plugin; the exchange was a success
-                self.errors += 1
-                self.last_error = error

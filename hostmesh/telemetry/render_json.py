@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from math import isfinite
+from operator import itemgetter
 from typing import Final
 
 from hostmesh.telemetry.metrics import Counter, Gauge, Metric, Scope, Stat, Window
@@ -71,7 +72,7 @@ def _flat(root: Scope, pretty: bool, window: Window) -> Iterator[str]:
         rows += _values(node.metric, (name, name, name), window)
         if seen % _NODES_PER_PART == 0:
             yield ""
-    rows.sort()
+    rows.sort(key=itemgetter(0))
     start, between, end = ("{\n  ", ",\n  ", "\n}\n") if pretty and rows else ("{", ",", "}\n")
     colon = ": " if pretty else ":"
     yield start

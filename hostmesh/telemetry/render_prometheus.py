@@ -87,10 +87,11 @@ def render(root: Scope, *, prefix: str = "", buckets: bool = False) -> Iterator[
     for name in sorted(families):
         family = families[name]
         lines.append(f"# TYPE {name} {family.type}\n")
-        lines += [f"{series} {_number(value)}\n" for series, value in family.samples.items()]
-        if len(lines) >= _LINES_PER_PART:
-            yield "".join(lines)
-            lines = []
+        for series, value in family.samples.items():
+            lines.append(f"{series} {_number(value)}\n")
+            if len(lines) >= _LINES_PER_PART:
+                yield "".join(lines)
+                lines = []
     yield "".join(lines)
 
 
