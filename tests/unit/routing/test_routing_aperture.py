@@ -116,6 +116,25 @@ def test_all_blocked_still_serves() -> None:
     assert balancer.last_resort == 1
 
 
+def test_no_node() -> None:
+    """An empty set has no node to offer."""
+    balancer, _ = aperture(make_nodes(2))
+    balancer.update([], 0.0)
+
+    assert balancer.pick(0.0) is None
+
+
+def test_open_node_beats_a_blocked_one_inside() -> None:
+    """Inside the aperture, too, an open node wins over a blocked one, however loaded it is."""
+    nodes = make_nodes(2)
+    balancer, _ = aperture(nodes, min_aperture=2)
+    nodes[0].blocked_until = 9.0
+    nodes[1].pending = 50
+
+    assert {balancer.pick(0.0) for _ in range(20)} == {nodes[1]}
+    assert balancer.last_resort == 0
+
+
 def test_requests_on_removed_nodes_are_forgotten() -> None:
     """What runs on a node that left no longer counts as load, nor when it ends."""
     nodes = make_nodes(2)

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from routing_stand_ins import ScriptedRandom, make_node, make_nodes, pair
 
+from hostmesh.routing.balancers import EwmaConfig
 from hostmesh.routing.balancers.ewma import UNKNOWN_PENALTY, Ewma
 from hostmesh.routing.node import Node
 
@@ -257,3 +258,26 @@ def test_abandoned_request_is_a_lower_bound() -> None:
     balancer.abandoned(node, 1.1, 1.0)
 
     assert (node.pending, node.cost, node.stamp) == (0, 1.0, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (EwmaConfig(), []),
+        (EwmaConfig(decay_time_ms=0), ["decayTimeMs"]),
+        (EwmaConfig(decay_time_ms=-1, max_effort=0), ["maxEffort", "decayTimeMs"]),
+    ],
+)
+def test_config_ranges(config: EwmaConfig, keys: list[str]) -> None:
+    """Each value out of range is reported by its key."""
+    assert [found.split(":")[0] for found in config.check()] == keys
+
+
+def test_config_sets_the_decay() -> None:
+    """``decayTimeMs`` is the time in which an average sinks to 1/e."""
+    balancer = EwmaConfig(decay_time_ms=500).mk(Random(1))
+    assert isinstance(balancer, Ewma)
+    node = make_node(1)
+    node.cost = 1.0
+
+    assert balancer.load(node, 0.5) == pytest.approx(exp(-1))
