@@ -12,7 +12,13 @@ import re
 
 from hostmesh.protocol import h1_judge
 from hostmesh.protocol.h1_fields import TOKEN, find_special, is_authority, is_plain_length
-from hostmesh.protocol.h1_meaning import build_request, build_response, without_context
+from hostmesh.protocol.h1_meaning import (
+    COMMON_OPTIONS,
+    NO_OPTIONS,
+    build_request,
+    build_response,
+    without_context,
+)
 from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, BadMessage, RequestHead, ResponseHead
 from hostmesh.protocol.limits import Limits
 
@@ -36,6 +42,7 @@ _STATUS = {b"%d" % code: code for code in range(100, 1000)}
 _BODILESS = frozenset({204, 304})
 _HOST = frozenset({b"Host", b"host"})
 _LENGTH = frozenset({b"Content-Length", b"content-length"})
+_CONNECTION = frozenset({b"Connection", b"connection"})
 _BLANK_LINE = b"\r\n\r\n"
 
 
@@ -64,15 +71,34 @@ def parse_request(
         return h1_judge.judge_request(buf, limits, pos)
     method, target, minor, block = match.groups()
     start, end = match.span(4)
-    if end - pos > 400:
+    if end - pos > limits.unchecked:
         h1_judge.check_request_size(start - 2 - pos, block, limits)
     found = find_special(buf, start - 1, end)
-    if len(found) == 1 and minor == b"1":
-        # Host alone, the most common head by far: what build_request would find, without its questions.
-        name, host = found[0]
-        if name in _HOST and is_authority(host):
-            return RequestHead(method, target, host, 11, block, ((b"host", host),), end + 2)
-    return build_request(method, target, 11 if minor == b"1" else 10, block, found, end + 2)
+    version = 11 if minor == b"1" else 10
+    # Host, at most a plain length and a usual Connection: nearly every head. What build_request would
+    # find, without its questions; whatever else there is, it is asked.
+    host = b""
+    length = 0
+    options = NO_OPTIONS
+    special = []
+    for name, value in found:
+        if name in _HOST and not host and is_authority(value):
+            host = value
+            special.append((b"host", value))
+        elif name in _LENGTH and not length and is_plain_length(value):
+            length = int(value)
+            special.append((b"content-length", value))
+        elif name in _CONNECTION and options is NO_OPTIONS and value in COMMON_OPTIONS:
+            options = COMMON_OPTIONS[value]
+            special.append((b"connection", value))
+        else:
+            break
+    else:
+        if host:
+            plain = options is NO_OPTIONS
+            keep = not options.close and (version == 11 or options.keep_alive)
+            return RequestHead(method, target, host, version, block, special, end + 2, length, keep, plain)
+    return build_request(method, target, version, block, found, end + 2)
 
 
 def parse_response(
@@ -96,13 +122,30 @@ def parse_response(
         return h1_judge.judge_response(buf, limits, method, pos, upgrade)
     minor, status, reason, block = match.groups()
     start, end = match.span(4)
-    if end - pos > 400:
+    if end - pos > limits.unchecked:
         h1_judge.check_response_size(start - 2 - pos, block, limits)
     found = find_special(buf, start - 1, end)
     code = _STATUS[status]
-    if len(found) == 1 and code >= 200 and minor == b"1" and code not in _BODILESS and method != b"HEAD":
-        # Content-Length alone, at least 1 and short: as above.
-        name, length = found[0]
-        if name in _LENGTH and is_plain_length(length):
-            return ResponseHead(code, reason, 11, block, ((b"content-length", length),), end + 2, int(length))
-    return build_response(code, reason, 11 if minor == b"1" else 10, block, found, end + 2, method, upgrade)
+    version = 11 if minor == b"1" else 10
+    if code >= 200 and code not in _BODILESS and method != b"HEAD":
+        # A plain length and at most a usual Connection, as above.
+        declared = 0
+        options = NO_OPTIONS
+        special = []
+        for name, value in found:
+            if name in _LENGTH and not declared and is_plain_length(value):
+                declared = int(value)
+                special.append((b"content-length", value))
+            elif name in _CONNECTION and options is NO_OPTIONS and value in COMMON_OPTIONS:
+                options = COMMON_OPTIONS[value]
+                special.append((b"connection", value))
+            else:
+                break
+        else:
+            if declared:
+                plain = options is NO_OPTIONS
+                keep = not options.close and (version == 11 or options.keep_alive)
+                return ResponseHead(
+                    code, reason, version, block, special, end + 2, declared, True, keep, plain
+                )
+    return build_response(code, reason, version, block, found, end + 2, method, upgrade)

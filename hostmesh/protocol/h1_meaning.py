@@ -71,7 +71,8 @@ class Options:
 
 def _may_be_nominated(name: bytes) -> bool:
     return (
-        name not in HOP_BY_HOP
+        name != b"close"
+        and name not in HOP_BY_HOP
         and name not in _NEVER_NOMINATED
         and not name.startswith(_NEVER_NOMINATED_PREFIXES)
         and is_token(name) is not None
@@ -83,15 +84,14 @@ def _read_options(value: bytes) -> Options:
     return Options(frozenset([name.strip(b" \t") for name in names]))
 
 
-# The values that nearly every Connection field has; one with other values is read each time.
-_COMMON_OPTIONS = {
-    value: _read_options(value)
-    for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close", b"Upgrade", b"upgrade")
-}
+NO_OPTIONS = Options(frozenset())
+# The values that nearly every Connection field has; one with another value is read each time. Upgrade is not
+# among them: it asks for more than keeping or closing.
+COMMON_OPTIONS = {value: _read_options(value) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
 
 
 def _connection(value: bytes, before: Options | None) -> Options:
-    options = _COMMON_OPTIONS.get(value) or _read_options(value)
+    options = COMMON_OPTIONS.get(value) or _read_options(value)
     return options if before is None else before.plus(options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen(kw_only=True)
@@ -32,6 +32,13 @@ class Limits:
 
     max_informational: int = 16
     """1xx responses before the final one (F14). Counted by whoever reads the responses."""
+
+    unchecked: int = field(init=False, eq=False, repr=False)
+    """A head of at most so many bytes is within every limit: the shortest field line has four bytes."""
+
+    @unchecked.default
+    def _unchecked(self) -> int:
+        return min(self.max_initial_line, self.max_head_bytes, 4 * self.max_fields)
 
 
 DEFAULT_LIMITS = Limits()

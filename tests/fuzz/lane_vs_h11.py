@@ -15,10 +15,11 @@ from collections import Counter
 
 import h11
 
-from hostmesh.protocol import h1_head
+from hostmesh.protocol import h1_head, h1_judge
 from hostmesh.protocol.h1_body import forwardable_trailers
 from hostmesh.protocol.h1_head import CHUNKED, BadMessage, RequestHead, ResponseHead
 from hostmesh.protocol.h1_write import request_head, response_head
+from hostmesh.protocol.limits import DEFAULT_LIMITS
 from tests.feeding import Message, facts, read
 
 METHODS = [
@@ -412,6 +413,19 @@ def compare_forwarded(message: Message, method: bytes | None, clear: bool) -> No
         raise Disagreement(f"lost {lost} in {out!r}")
 
 
+def compare_judge(raw: bytes, message: Message, method: bytes | None) -> None:
+    """What the lane found quickly is what the judge finds."""
+    judged: RequestHead | ResponseHead | None
+    if method is None:
+        judged = h1_judge.judge_request(raw, DEFAULT_LIMITS, 0)
+    else:
+        judged = h1_judge.judge_response(raw, DEFAULT_LIMITS, method, 0, False)
+    assert judged is not None
+    again = Message(judged, message.body, message.trailers, message.rest, message.complete)
+    if facts(again) != facts(message):
+        raise Disagreement(f"lane {facts(message)!r}, judge {facts(again)!r}")
+
+
 def one(generator: Generator, totals: Counter[str]) -> None:
     """Generate one message and check it."""
     rng = generator.rng
@@ -436,7 +450,11 @@ def one(generator: Generator, totals: Counter[str]) -> None:
             totals["incomplete"] += 1
             return
         pattern = h1_head._request if method is None else h1_head._response
-        totals["by the lane" if pattern(raw) else "by the judge"] += 1
+        if pattern(raw):
+            totals["by the lane"] += 1
+            compare_judge(raw, whole, method)
+        else:
+            totals["by the judge"] += 1
         compare(raw, whole, method)
         compare_forwarded(whole, method, rng.random() < 0.5)
     except Disagreement as error:

@@ -15,7 +15,7 @@ from hostmesh.protocol.h1_head import (
     without_context,
 )
 from hostmesh.protocol.limits import Limits
-from tests.feeding import read_three_ways
+from tests.feeding import read_three_ways, refuse_three_ways
 
 LIMITS = Limits()
 
@@ -184,6 +184,22 @@ def test_limits_are_per_object() -> None:
 
     assert head is not None
     assert len(head.fields) == 201
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        (Limits(max_fields=2), 431),
+        (Limits(max_head_bytes=20), 431),
+        (Limits(max_initial_line=13), 414),
+    ],
+)
+def test_small_limits_hold_for_small_heads(limits: Limits, status: int) -> None:
+    """No head is too short to be counted."""
+    raw = b"GET / HTTP/1.1\r\nHost: web\r\na:\r\nb: c\r\n\r\n"
+
+    assert status == refuse_three_ways(raw, limits=limits).status
+    assert refuse_three_ways(b"HTTP/1.1 200 OK" + raw[14:], b"GET", limits).status == 502
 
 
 @pytest.mark.parametrize(
