@@ -143,6 +143,7 @@ def build_router(
             make_accrual=make_accrual,
             accrual_counters=counters,
             settings=settings,
+            rng=rng,
             report=shared.report_error,
         )
 

@@ -70,6 +70,7 @@ class Linker:
                 shared, router_config, interpreters[label][1], _donor(old_routers.get(label))
             )
             router.recorder = recorders.get(label)
+            router.forbidden = frozenset({(config.admin.ip, config.admin.port)})
             routers[label] = router
         opened = self._open(config)
         # From here on nothing can fail.

@@ -9,6 +9,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_body import Body, chunk, last_chunk, request_body
 from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE, parse_request
 from hostmesh.protocol.h1_write import CONTINUE, response_head
+from hostmesh.proxy.compress import Compressor, compressor_for
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.forwarded import Party, random_label
 from hostmesh.proxy.respond import error_answer
@@ -33,6 +34,7 @@ class CallerSession:
         "_buf",
         "_chunked",
         "_close",
+        "_compressor",
         "_ex",
         "_held",
         "_parties",
@@ -57,6 +59,7 @@ class CallerSession:
         self._held: list[bytes] | None = None
         """Pieces of a body that is read whole before it is forwarded."""
         self._chunked = False
+        self._compressor: Compressor | None = None
         self._close = False
         """This exchange is the connection's last."""
         self._paused = False
@@ -319,7 +322,14 @@ class CallerSession:
             lines = RESPONSE_LINES
         framing: int | None = None
         self._chunked = False
-        if head.has_body and head.content_length < 0:
+        compressor = compressor_for(ex.head, head, self._server.settings.compression_level)
+        if compressor is not None:
+            lines += compressor.lines
+            piece = compressor.feed(piece, done)
+            self._compressor = None if done else compressor
+        if compressor is not None and done:
+            framing = len(piece)
+        elif compressor is not None or (head.has_body and head.content_length < 0):
             if ex.head.version == 11:
                 framing = CHUNKED
                 self._chunked = True
@@ -341,6 +351,8 @@ class CallerSession:
         return data
 
     def send_data(self, piece: bytes, done: bool, trailers: bytes) -> None:
+        if self._compressor is not None:
+            piece = self._compressor.feed(piece, done)
         if self._chunked:
             data = chunk(piece)
             if done:
@@ -399,6 +411,7 @@ class CallerSession:
         ex = self._ex
         self._ex = None
         self._chunked = False
+        self._compressor = None
         if self._close or self._body is not None or self._held is not None:
             self._body = None
             self._held = None

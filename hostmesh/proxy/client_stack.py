@@ -23,9 +23,12 @@ from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.routing.balancers import Balancer
 from hostmesh.routing.budget import RetryBudget
+from hostmesh.routing.failfast import FailFast, FailFastCounters
 from hostmesh.routing.node import Node, NodeKey, reconcile
 
 if TYPE_CHECKING:
+    from random import Random
+
     from hostmesh.naming.path import Path
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Connecting, Loop, TimerHandle, Transport
@@ -84,6 +87,7 @@ class ClientStack:
         make_accrual: Callable[[EndpointStack], Accrual | None],
         accrual_counters: AccrualCounters | None,
         settings: ClientSettings,
+        rng: Random,
         report: Callable[[BaseException], None],
     ) -> None:
         self.id = id
@@ -92,6 +96,8 @@ class ClientStack:
         self.limits = limits
         self.balancer = balancer
         self.settings = settings
+        self._rng = rng
+        self.fail_fast_counters = FailFastCounters()
         self.report = report
         self._make_accrual = make_accrual
         self._nodes: dict[NodeKey, EndpointStack] = {}
@@ -132,6 +138,10 @@ class ClientStack:
         self._request_limit = retries.counter("request_limit")
         retries.gauge("budget", lambda: float(self.requeue_budget.balance(loop.now())))
         self._balancer_metrics(scope.scope("loadbalancer"))
+        if settings.fail_fast:
+            node = scope.scope("failfast")
+            for name in ("marked_dead", "marked_available", "unhealthy_for_ms", "unhealthy_num_tries"):
+                node.gauge(name, lambda name=name: float(getattr(self.fail_fast_counters, name)))  # type: ignore[misc]
         if accrual_counters is not None:
             node = scope.scope("failure_accrual")
             for name in ("removals", "revivals", "probes", "removed_for_ms"):
@@ -196,6 +206,8 @@ class ClientStack:
     def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
         node = EndpointStack(self, endpoint)
         node.accrual = self._make_accrual(node)
+        if self.settings.fail_fast:
+            node.fail_fast = FailFast(node, self._rng, self.fail_fast_counters)
         return node
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -213,6 +225,23 @@ class ClientStack:
                     node = other
                     break
         assert isinstance(node, EndpointStack)
+        if node.fail_fast is not None and node.fail_fast.refuses:
+            other_node = self._not_refusing(now)
+            if other_node is None:
+                assert ex.path is not None
+                ex.fail(
+                    ex.path.unroutable(
+                        ex,
+                        Reason.ALL_EJECTED,
+                        f"every endpoint of {self.text} refuses connections (failFast)",
+                        503,
+                    )
+                )
+                return
+            node = other_node
+        if ex.local is not None and (why := ex.router.refused_by_policy(ex, node.endpoint)) is not None:
+            ex.fail(MeshError(Reason.POLICY_DTAB, why, status=403, side=Side.CALLER))
+            return
         self.balancer.started(node, now)
         self.stats.pending += 1
         ex.endpoint = ex.last_endpoint = node
@@ -223,6 +252,12 @@ class ClientStack:
         if self.attempt_timeout_ms is not None:
             ex.attempt_timer = self.loop.call_at(now + self.attempt_timeout_ms / 1000, ex.attempt_timed_out)
         node.dispatch(ex)
+
+    def _not_refusing(self, now: float) -> EndpointStack | None:
+        for node in self.endpoints:
+            if node.fail_fast is None or not node.fail_fast.refuses:
+                return node
+        return None
 
     def _nobody(self, ex: Exchange) -> None:
         addr = self.addr

@@ -16,6 +16,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.naming.addr import Endpoint
 from hostmesh.proxy.client_session import ClientSession
 from hostmesh.routing.classifiers import FAILURE, SUCCESS, Verdict
+from hostmesh.routing.failfast import FailFast
 from hostmesh.routing.node import Node
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class EndpointStack(Node):
         self.waiters: deque[Exchange] = deque()
         self.connecting: dict[Connecting, None] = {}
         self.closed = False
+        self.fail_fast: FailFast | None = None
+        self._probe: TimerHandle | None = None
         self._sweep: TimerHandle | None = None
 
     # -- attempts -------------------------------------------------------------------------------------------------
@@ -82,6 +85,8 @@ class EndpointStack(Node):
         session = ClientSession(self, transport, client.loop.now())
         self.size += 1
         client.connects.value += 1
+        if self.fail_fast is not None:
+            self.fail_fast.on_connected(client.loop.now())
         client.connections += 1
         if self.closed:
             client.loop.turn.call_soon(session.close)
@@ -107,6 +112,13 @@ class EndpointStack(Node):
         client = self.client
         client.connect_failures.value += 1
         ours = error.errno in OURS
+        if self.fail_fast is not None and not ours and not self.closed:
+            now = client.loop.now()
+            if client.size > 1:
+                # With a single endpoint refusing helps nobody, so finagle switches fail-fast off then.
+                self._probe_at(self.fail_fast.on_connect_failed(now))
+            if not self.waiters:
+                self._probe_at(self.fail_fast.on_retry_failed(now))
         if self.waiters:
             ex = self.waiters.popleft()
             timeout = isinstance(error, TimeoutError)
@@ -121,6 +133,16 @@ class EndpointStack(Node):
                 blame=not ours,
             )
         self._connect_if_needed()
+
+    def _probe_at(self, when: float | None) -> None:
+        if when is not None and self._probe is None:
+            self._probe = self.client.loop.call_at(when, self._connect_probe)
+
+    def _connect_probe(self) -> None:
+        """Connect without a request: it is how a refused endpoint becomes available again."""
+        self._probe = None
+        if not self.closed:
+            self.connecting[self.client.connect(self)] = None
 
     def give_up(self, ex: Exchange) -> None:
         """``ex`` no longer waits for a session here."""
@@ -207,6 +229,9 @@ class EndpointStack(Node):
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
         for connecting in list(self.connecting):
             connecting.cancel()
         self.connecting.clear()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from binascii import b2a_base64, hexlify
 from collections.abc import Callable, Hashable, Mapping
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.naming.addr import Endpoint
 from hostmesh.naming.bound import BoundName
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
+from hostmesh.naming.trust import refusal
 from hostmesh.protocol.context import L5dPropagator, Propagator
 from hostmesh.protocol.h1_write import answer
 from hostmesh.protocol.limits import Limits
@@ -108,7 +111,8 @@ class Router:
         self.trace_rng = env.rng(f"spans/{label}")
         self.salt = 0
         self._sweeper: TimerHandle | None = None
-        self.refuse_local: Callable[[Exchange, Branch, str], str | None] | None = None
+        self.forbidden: frozenset[tuple[str, int]] = frozenset()
+        """Addresses that a request's own dtab may never name: the admin server's."""
         self.closed = False
         self.moved = False
         """Another router has taken over this one's names and metrics."""
@@ -273,6 +277,17 @@ class Router:
             )
         else:
             ex.trace = ex.context.lines(ex, self, now)
+
+    def refused_by_policy(self, ex: Exchange, endpoint: Endpoint) -> str | None:
+        """Why a request with its own dtab may not go to ``endpoint`` (hardening T2), or None.
+
+        Addresses from a registry are the operator's word, so loopback is refused only for built-in names (``/$/inet``
+        and its kin); link-local and admin addresses are refused whatever they came from.
+        """
+        branch = ex.branch
+        assert branch is not None
+        trusted = "$" not in branch.name.id or ip_address(ex.caller.peer[0]).is_loopback
+        return refusal((endpoint,), trusted, self.forbidden)
 
     # -- answers made here ----------------------------------------------------------------------------------------
 

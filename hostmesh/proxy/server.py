@@ -17,6 +17,7 @@ from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.stats import ScopeStats
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.router import Router
     from hostmesh.pump.loop import Loop, Transport
@@ -125,13 +126,25 @@ class Server:
         """The end of every exchange: the caller's view of it."""
         stats = self.stats
         stats.pending -= 1
-        stats.done(status, micros, ok)
+        response = ex.response
+        if response is not None and not response.plain:
+            served = self._served(status, response)
+        else:
+            served = 0 < status < 500
+        stats.done(status, micros, served)
         error = ex.error
         if error is not None:
             stats.failed(error.reason)
         recorder = ex.router.recorder
         if recorder is not None:
             recorder.exchange_done(ex, micros, ok, now)
+
+    def _served(self, status: int, response: ResponseHead) -> bool:
+        # The next hop's own verdict, where it is a linkerd or a hostmesh, else the status alone (reference 9.2).
+        for name, value in response.special:
+            if name == b"l5d-success-class":
+                return value[:1] != b"0"
+        return 0 < status < 500
 
     def refused(self, session: CallerSession, error: MeshError, now: float) -> None:
         """Account a request that did not get as far as an exchange: its head or its framing was refused."""
