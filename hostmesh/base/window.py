@@ -15,7 +15,9 @@ class WindowedAdder:
 
     def __init__(self, window: float, slices: int, origin: float = 0.0) -> None:
         if window <= 0 or slices < 2:
-            raise ValueError(f"found window {window} s in {slices} slices, expected more than 0 s in 2 or more")
+            raise ValueError(
+                f"found window {window} s in {slices} slices, expected more than 0 s in 2 or more"
+            )
         self._rate = slices / window
         self._origin = origin
         self._closed = [0] * (slices - 1)

@@ -69,8 +69,8 @@ class HeaderToken(_Base):
             attrgetter("host") if self._is_host else self._value
         )
 
-    def _value(self, head: HeadFacts) -> bytes | None:
-        return head.get(self._name)
+    def _value(self, head: HeadFacts) -> bytes:
+        return head.get(self._name) or b""
 
     def identify(self, head: HeadFacts) -> Path | NotIdentified:
         value = head.host if self._is_host else head.get(self._name)
@@ -90,7 +90,7 @@ class Header(_Base):
         self._name = header.lower().encode("ascii")
 
     def key(self, head: HeadFacts) -> Hashable | None:
-        return head.get(self._name)
+        return head.get(self._name) or b""
 
     def identify(self, head: HeadFacts) -> Path | NotIdentified:
         value = head.get(self._name)
@@ -144,8 +144,8 @@ class PathSegments(_Base):
 
     def key(self, head: HeadFacts) -> Hashable | None:
         n = self._segments
-        parts = head.target.partition(b"?")[0].split(b"/", n + 1)
-        return b"/".join(parts[1 : n + 1]) if len(parts) > n else None
+        parts = head.target.partition(b"?")[0].rstrip(b"/").split(b"/", n + 1)
+        return b"/".join(parts[1 : n + 1]) if len(parts) > n else ()
 
     def identify(self, head: HeadFacts) -> Path | NotIdentified:
         segments = _path_segments(head.target)

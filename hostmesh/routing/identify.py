@@ -70,7 +70,9 @@ class Identifier(Protocol):
     """Whether requests are forwarded with another target: then ``consume`` gives it."""
 
     def key(self, head: HeadFacts, /) -> Hashable | None:
-        """What alone decides the answer for a head, so that the router may remember it; None: do not remember."""
+        """What alone decides the answer for a head, a refusal included, so that the router may remember it; None if
+        nothing smaller than the head does. In a list of identifiers one None makes the whole answer unmemorable.
+        """
         ...
 
     def identify(self, head: HeadFacts) -> Path | NotIdentified:

@@ -15,7 +15,7 @@ from hostmesh.routing.accrual import Accrual, AccrualCounters, AccrualState, Con
 from hostmesh.routing.balancers import ApertureConfig, EwmaConfig, HeapConfig, P2cConfig, RoundRobinConfig
 from hostmesh.routing.balancers.held import FAILURE_HOLD
 from hostmesh.routing.budget import RetryBudget
-from hostmesh.routing.identifiers import HeaderConfig, HeaderTokenConfig, PathConfig
+from hostmesh.routing.identifiers import HeaderConfig, HeaderTokenConfig, MethodAndHostConfig, PathConfig
 from hostmesh.routing.node import Node, NodeKey, reconcile
 from hostmesh.routing.retry import may_retry
 
@@ -224,3 +224,52 @@ def test_p4_no_request_names_a_reserved_path(value: bytes, kind: str) -> None:
         assert found[0] == "svc"
         assert Path.read(found.show()) == found
         assert not {"", ".", ".."} & set(found)
+
+
+class AnyHead:
+    """A request head of which three parts matter."""
+
+    method, version = b"GET", 11
+
+    def __init__(self, host: bytes, target: bytes, name: bytes | None) -> None:
+        self.host = host
+        self.target = target
+        self.name = name
+
+    def get(self, name: bytes) -> bytes | None:
+        return self.name
+
+
+def answer(config: HeaderTokenConfig, head: AnyHead) -> object:
+    try:
+        return config.mk(SVC).identify(head)
+    except MeshError as error:
+        return error.message
+
+
+heads = st.builds(
+    AnyHead,
+    host=st.sampled_from([b"", b"web", b"api"]),
+    target=st.text("ab/?", max_size=6).map(lambda text: b"/" + text.encode()),
+    name=st.none() | st.text("ab/", max_size=4).map(str.encode),
+)
+
+
+@given(one=heads, other=heads)
+@pytest.mark.parametrize(
+    "config",
+    [
+        HeaderTokenConfig(),
+        HeaderTokenConfig(header="x"),
+        HeaderConfig(),
+        PathConfig(),
+        PathConfig(segments=2),
+        MethodAndHostConfig(),
+    ],
+    ids=repr,
+)
+def test_equal_keys_mean_equal_paths(config: HeaderTokenConfig, one: AnyHead, other: AnyHead) -> None:
+    """Whatever the router remembers under a key, a name or a refusal, holds for every head with that key."""
+    identifier = config.mk(SVC)
+    if identifier.key(one) == identifier.key(other):
+        assert answer(config, one) == answer(config, other)

@@ -197,17 +197,25 @@ def test_same_key_same_path(config: IdentifierConfig, head: Head, other: Head) -
 
 
 @pytest.mark.parametrize(
-    ("config", "head"),
+    ("config", "head", "other"),
     [
-        (HeaderTokenConfig(header="X-V"), Head()),
-        (HeaderConfig(), Head()),
-        (PathConfig(segments=2), Head(b"/a")),
-        (MethodAndHostConfig(http_uri_in_dst=True), Head(b"/a")),
+        (HeaderTokenConfig(header="X-V"), Head(b"/a"), Head(b"/b", x_v=b"")),
+        (HeaderConfig(), Head(b"/a"), Head(b"/b")),
+        (PathConfig(segments=2), Head(b"/a"), Head(b"/b?c/d")),
     ],
 )
-def test_what_is_not_remembered(config: IdentifierConfig, head: Head) -> None:
-    """Requests that are not identified, and names with a whole target in them, have no key."""
-    assert config.mk(SVC).key(head) is None
+def test_refusals_have_keys_too(config: IdentifierConfig, head: Head, other: Head) -> None:
+    """What is not identified shares a key only with what is not identified for the same reason."""
+    identifier = config.mk(SVC)
+
+    assert identifier.key(head) == identifier.key(other)
+    assert isinstance(identifier.identify(head), NotIdentified)
+    assert identifier.identify(head) == identifier.identify(other)
+
+
+def test_names_with_a_whole_target_are_not_remembered() -> None:
+    """With the target's path in the name there is no key."""
+    assert MethodAndHostConfig(http_uri_in_dst=True).mk(SVC).key(Head(b"/a")) is None
 
 
 @pytest.mark.parametrize(
