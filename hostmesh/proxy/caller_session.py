@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_body import Body, chunk, last_chunk, request_body
-from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE, parse_request
+from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE, parse_request, without_context
 from hostmesh.protocol.h1_write import CONTINUE, response_head
 from hostmesh.proxy.compress import Compressor, compressor_for
 from hostmesh.proxy.exchange import Exchange
@@ -124,6 +124,9 @@ class CallerSession:
             return
         self._searched = 0
         now = server.loop.now()
+        if server.clear_context:
+            # Before anything reads the head: identifiers see what a caller without context would have sent (T1, T6).
+            head = without_context(head)
         ex = Exchange(self, server, head, now)
         self._ex = ex
         self._close = not head.keep_alive

@@ -75,7 +75,7 @@ class ClientSession:
         head = ex.head
         branch = ex.branch
         assert branch is not None
-        if head.plain and ex.simple:
+        if head.plain and ex.simple and not ex.drop:
             data = b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
                 head.method,
                 ex.target or head.target,
@@ -93,7 +93,12 @@ class ClientSession:
     def _head_and_body(self, ex: Exchange, lines: bytes) -> bytes:
         # Expect travels only with a body that is still with the caller; otherwise we have answered it ourselves.
         data = request_head(
-            ex.head, lines, target=ex.target, clear=ex.server.clear_context, expect=ex.streamed
+            ex.head,
+            lines,
+            target=ex.target,
+            clear=ex.server.clear_context,
+            expect=ex.streamed,
+            drop=ex.drop,
         )
         body = ex.body
         self._chunked = ex.head.content_length == -1

@@ -88,6 +88,9 @@ def read_context(ex: Exchange, now: float) -> None:
     if settings.timeout_ms is not None:
         limit = now + settings.timeout_ms / 1000
         ex.deadline = limit if ex.deadline is None else min(limit, ex.deadline)
+    ex.drop = router.owned_fields
+    if settings.timestamp_header is not None:
+        ex.drop |= {settings.timestamp_header.lower()}
     ex.context = context
 
 

@@ -116,6 +116,8 @@ class Exchange:
     """Request bytes not yet, or for a replayable request possibly again, to be sent."""
     request_done = True
     request_trailers = b""
+    drop: frozenset[bytes] = frozenset()
+    """Lower-case names of fields that another propagator owns: cut, then written anew."""
     simple = True
     """No body at all: the head alone is the request."""
     streamed = False

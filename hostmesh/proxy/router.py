@@ -108,6 +108,7 @@ class Router:
         self._bits = env.rng(f"trace/{label}").getrandbits
         self.propagator = propagator or L5dPropagator()
         self._always_context = propagator is not None
+        self.owned_fields: frozenset[bytes] = frozenset() if propagator is None else propagator.names
         self.trace_rng = env.rng(f"spans/{label}")
         self.salt = 0
         self._sweeper: TimerHandle | None = None
