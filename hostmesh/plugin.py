@@ -19,6 +19,7 @@ from hostmesh.naming.addr import (
     Endpoint,
 )
 from hostmesh.naming.bound import BoundName
+from hostmesh.naming.matcher import Matcher, substituted, variables_of
 from hostmesh.naming.namer import (
     NAMER_ROOT,
     Counter,
@@ -58,6 +59,7 @@ __all__ = [
     "Failed",
     "Leaf",
     "LookupTree",
+    "Matcher",
     "Metrics",
     "NameTree",
     "Namer",
@@ -75,4 +77,6 @@ __all__ = [
     "Union",
     "Var",
     "Weighted",
+    "substituted",
+    "variables_of",
 ]

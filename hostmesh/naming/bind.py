@@ -22,13 +22,16 @@ MAX_DEPTH: Final = 100
 """Delegations in a row, as in Linkerd. A dtab that people write needs five to ten."""
 
 MAX_NODES: Final = 1000
-"""Paths looked up for one binding. Alternatives of alternatives multiply; a look-up costs a few microseconds,
-so this keeps the worst dtab that a request can carry to a few milliseconds.
+"""Paths looked up for one binding: alternatives of alternatives multiply."""
+
+MAX_WORK: Final = 20_000
+"""Segments, dentries and tree nodes looked at for one binding. Paths may grow with each step and trees be
+wide; this keeps the worst dtab that a request can carry to a few milliseconds.
 """
 
-MAX_LEVELS: Final = 250
-"""Path steps and parentheses together: the recursion here, far from the interpreter's own limit of 1,000
-frames.
+MAX_LEVELS: Final = 200
+"""Path steps and parentheses together: the recursion here. A level takes three to seven frames, of the 1,000
+that Python allows.
 """
 
 SYSTEM_ROOT: Final = "$"
@@ -53,8 +56,28 @@ def mount(namer: Namer, transformers: Iterable[Transformer] = ()) -> Mount:
     return Mount(NAMER_ROOT + namer.prefix, namer, tuple(transformers))
 
 
-class TooManyPathsError(Exception):
-    """A binding that looked up more than MAX_NODES paths; the message says so for people."""
+class ExhaustedError(Exception):
+    """A binding that needs more than MAX_NODES or MAX_WORK; the message says so for people."""
+
+
+class Budget:
+    """What one binding, or the explanation of one, may cost."""
+
+    __slots__ = ("max_nodes", "nodes", "work")
+
+    def __init__(self, max_nodes: int = MAX_NODES, max_work: int = MAX_WORK) -> None:
+        self.max_nodes = max_nodes
+        self.nodes = max_nodes
+        self.work = max_work
+
+    def spend(self, trail: Iterable[Path], path: Path) -> None:
+        """Look ``path`` up; ExhaustedError if that is one too many, or if the work so far was too much."""
+        self.nodes -= 1
+        self.work -= len(path)
+        if self.nodes < 0:
+            raise ExhaustedError(f"more than {self.max_nodes} paths looked up: {loop_text(trail, path)}")
+        if self.work < 0:
+            raise ExhaustedError(f"paths too long or trees too wide: {loop_text(trail, path)}")
 
 
 def bind(
@@ -72,11 +95,11 @@ def bind(
     ``mounts`` are in the order of the configuration: later ones are asked first. Failed if a namer is, and
     for loops and explosions, whose steps the cause shows.
     """
-    binding = _Binding(dtab, mounts, system, read, max_depth, max_nodes)
+    binding = _Binding(dtab, mounts, system, read, max_depth, Budget(max_nodes))
     try:
         return binding.bind_path(path, 0)
-    except TooManyPathsError as error:
-        return Failed(f"{path.show()}: {error}")
+    except ExhaustedError as error:
+        return Failed(f"{path_text(path)}: {error}")
 
 
 def first_of(states: Iterable[State[BoundTree]]) -> State[BoundTree]:
@@ -126,19 +149,31 @@ def all_bound(tree: LookupTree) -> bool:
     return all(isinstance(leaf, BoundName) for leaf in leaves(tree))
 
 
-def loop_text(trail: Sequence[Path], path: Path) -> str:
+def loop_text(trail: Iterable[Path], path: Path) -> str:
     """The steps that led from ``path`` back to itself, or the last few of a trail that only grows."""
-    if path in trail:
-        steps = [*trail[trail.index(path) :], path]
-    else:
-        steps = [*trail[-4:], path]
-    return " -> ".join(each.show() for each in steps)
+    steps = [*trail, path]
+    start = steps.index(path)
+    shown = steps[start:] if start < len(steps) - 1 else steps[-_SHOWN_STEPS:]
+    return " -> ".join(map(path_text, shown))
+
+
+def path_text(path: Path) -> str:
+    """The path for a message: whole, unless it has grown beyond what anybody would read."""
+    return (
+        path.show()
+        if len(path) <= _SHOWN_SEGMENTS
+        else f"{path.take(_SHOWN_SEGMENTS).show()}/... ({len(path)} segments)"
+    )
+
+
+_SHOWN_STEPS: Final = 5
+_SHOWN_SEGMENTS: Final = 12
 
 
 class _Binding:
     """One evaluation: what it reads from, and how far it has gone."""
 
-    __slots__ = ("dtab", "max_depth", "max_nodes", "mounts", "nodes", "read", "system", "trail")
+    __slots__ = ("budget", "dtab", "max_depth", "mounts", "read", "system", "trail")
 
     def __init__(
         self,
@@ -147,27 +182,23 @@ class _Binding:
         system: System,
         read: Read,
         max_depth: int,
-        max_nodes: int,
+        budget: Budget,
     ) -> None:
         self.dtab = dtab
         self.mounts = mounts
         self.system = system
         self.read = read
         self.max_depth = max_depth
-        self.max_nodes = max_nodes
-        self.nodes = 0
-        self.trail: list[Path] = []
+        self.budget = budget
+        self.trail: dict[Path, None] = {}
 
     def bind_path(self, path: Path, level: int) -> State[BoundTree]:
-        """A path leaf: dtab, then namers, then built-ins. Whether the next is asked depends on the tree as
-        looked up, not on what it binds to.
+        """A path leaf: dtab, then namers, then built-ins.
+
+        Whether the next is asked depends on the tree as looked up, not on what it binds to.
         """
         trail = self.trail
-        self.nodes += 1
-        if self.nodes > self.max_nodes:
-            raise TooManyPathsError(
-                f"more than {self.max_nodes} paths looked up, the last: {loop_text(trail, path)}"
-            )
+        self.budget.spend(trail, path)
         if path in trail:
             # A path that leads to itself can end in nothing but the depth limit; say so at once.
             return Failed(f"the dtab loops: {loop_text(trail, path)}")
@@ -175,15 +206,24 @@ class _Binding:
             return Failed(
                 f"Max recursion level: {self.max_depth} reached in Namer lookup: {loop_text(trail, path)}"
             )
-        trail.append(path)
+        trail[path] = None
         state = self._looked_up(path, level + 1)
-        trail.pop()
+        del trail[path]
         return state
 
     def _looked_up(self, path: Path, level: int) -> State[BoundTree]:
-        tree = self.dtab.lookup(path)
-        if tree is not NEG and tree != NEG:
-            return self.bind_tree(tree, level)
+        found = self.dtab.matches(path)
+        if found:
+            self.budget.work -= len(found)
+            # As Dtab.lookup says it, but what no prefix takes of the path is appended only where binding
+            # comes by.
+            if len(found) > 1:
+                return first_of(
+                    self.bind_tree(each.dst, path[len(each.prefix.elements) :], level + 1) for each in found
+                )
+            only = found[0]
+            if only.dst != NEG:
+                return self.bind_tree(only.dst, path[len(only.prefix.elements) :], level)
         if path and path[0] == NAMER_ROOT[0]:
             for place in reversed(self.mounts):
                 if path.startswith(place.prefix):
@@ -191,8 +231,8 @@ class _Binding:
                     if state is not None:
                         return state
         elif path and path[0] == SYSTEM_ROOT:
-            found = self.system.lookup(path)
-            return self.bind_tree(found.value, level) if isinstance(found, Ok) else found
+            answer = self.system.lookup(path)
+            return self.bind_tree(answer.value, (), level) if isinstance(answer, Ok) else answer
         return _OK_NEG
 
     def _named(self, place: Mount, path: Path, level: int) -> State[BoundTree] | None:
@@ -202,24 +242,28 @@ class _Binding:
             return found
         tree = found.value
         if place.transformers and all_bound(tree):
-            state = transformed(self.bind_tree(tree, level), place.transformers, self.read)
+            state = transformed(self.bind_tree(tree, (), level), place.transformers, self.read)
             return None if isinstance(state, Ok) and state.value == NEG else state
-        return None if tree == NEG else self.bind_tree(tree, level)
+        return None if tree == NEG else self.bind_tree(tree, (), level)
 
-    def bind_tree(self, tree: LookupTree | NameTree[Path], level: int) -> State[BoundTree]:
+    def bind_tree(
+        self, tree: LookupTree | NameTree[Path], rest: tuple[str, ...], level: int
+    ) -> State[BoundTree]:
+        """A tree to whose paths ``rest`` is to be appended."""
         if isinstance(tree, Leaf):
             value = tree.value
             if isinstance(value, BoundName):
                 return Ok(BoundLeaf(value))
-            return self.bind_path(value, level)
+            return self.bind_path(value + rest, level)
+        self.budget.work -= 1
         if level > MAX_LEVELS:
             return Failed(
-                f"names nest deeper than {MAX_LEVELS} levels: {loop_text(self.trail[:-1], self.trail[-1])}"
+                f"names nest deeper than {MAX_LEVELS} levels: {loop_text((), next(reversed(self.trail)))}"
             )
         if isinstance(tree, Alt):
-            return first_of(self.bind_tree(each, level + 1) for each in tree.trees)
+            return first_of(self.bind_tree(each, rest, level + 1) for each in tree.trees)
         if isinstance(tree, Union):
-            states = [self.bind_tree(each.tree, level + 1) for each in tree.branches]
+            states = [self.bind_tree(each.tree, rest, level + 1) for each in tree.branches]
             return split_of([each.weight for each in tree.branches], states)
         if tree == NEG:
             return _OK_NEG

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -13,13 +13,16 @@ from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPendi
 from hostmesh.naming.bind import (
     MAX_DEPTH,
     MAX_LEVELS,
-    MAX_NODES,
     SYSTEM_ROOT,
+    Budget,
+    ExhaustedError,
     Mount,
     all_bound,
+    bind,
     first_of,
     loop_text,
     split_of,
+    transformed,
 )
 from hostmesh.naming.bound import BoundLeaf, BoundName, BoundTree, bound_names
 from hostmesh.naming.delegate_text import render_lines
@@ -28,6 +31,8 @@ from hostmesh.naming.namer import NAMER_ROOT, LookupTree
 from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Alt, Leaf, NameTree, Union
 from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import System, Transformer
+
+U = TypeVar("U")
 
 Kind: TypeAlias = Literal[
     "empty", "fail", "neg", "exception", "delegate", "leaf", "alt", "union", "transformation"
@@ -149,53 +154,61 @@ def delegate(
     tree = exploration.at_path(path, None, 0)
     for transformer in transformers:
         tree = exploration.transformed(tree, transformer)
+    if exploration.exhausted is not None:
+        # The part that was explored does not tell: binding passes over what exploring went into, or gives up, too.
+        tree = evolve(tree, state=transformed(bind(path, dtab, mounts, system, read), transformers, read))
     return tree
 
 
 class _Exploration:
     """One exploration: the same recursion as binding, in which nothing is skipped."""
 
-    __slots__ = ("dtab", "mounts", "nodes", "read", "system", "trail")
+    __slots__ = ("budget", "dtab", "exhausted", "mounts", "read", "system", "trail")
 
     def __init__(self, dtab: Dtab, mounts: Sequence[Mount], system: System, read: Read) -> None:
         self.dtab = dtab
         self.mounts = mounts
         self.system = system
         self.read = read
-        self.nodes = 0
-        self.trail: list[Path] = []
+        self.budget = Budget()
+        self.exhausted: str | None = None
+        """Why exploring has stopped; alternatives from here on are left out."""
+        self.trail: dict[Path, None] = {}
 
     def at_path(self, path: Path, dentry: Dentry | None, level: int) -> DelegateTree:
         """The node of a path that came from ``dentry``."""
         trail = self.trail
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            return _exception(path, dentry, Failed(f"more than {MAX_NODES} paths looked up"))
+        try:
+            self.budget.spend(trail, path)
+        except ExhaustedError as error:
+            self.exhausted = str(error)
+            return _exception(path, dentry, Failed(self.exhausted))
         if path in trail:
             return _exception(path, dentry, Failed(f"the dtab loops: {loop_text(trail, path)}"))
-        if len(trail) > MAX_DEPTH or level > MAX_LEVELS:
+        if len(trail) > MAX_DEPTH:
             cause = f"Max recursion level: {MAX_DEPTH} reached in Namer lookup: {loop_text(trail, path)}"
             return _exception(path, dentry, Failed(cause))
-        trail.append(path)
+        trail[path] = None
         child = self._looked_up(path, level + 1)
-        trail.pop()
+        del trail[path]
         if child.dentry is None and child.path == path and child.type not in ("alt", "union", "delegate"):
             return evolve(child, dentry=dentry)
         return DelegateTree(type="delegate", path=path, dentry=dentry, delegate=child, state=child.state)
 
     def _looked_up(self, path: Path, level: int) -> DelegateTree:
         found = self.dtab.matches(path)
-        ways = [self.tree(path, each.follow(path), each, level + 1) for each in found]
+        self.budget.work -= len(found)
+        deeper = level + (len(found) > 1)
+        ways = self._each(
+            lambda each: self.tree(path, each.dst, each, path[len(each.prefix) :], deeper), found
+        )
         if len(ways) > 1:
             return _alt(path, None, ways)
         if ways and found[0].dst != NEG:
             return ways[0]
         if path and path[0] == NAMER_ROOT[0]:
-            answers = [
-                self._named(each, path, level)
-                for each in reversed(self.mounts)
-                if path.startswith(each.prefix)
-            ]
+            asked = [each for each in reversed(self.mounts) if path.startswith(each.prefix)]
+            answers = self._each(lambda each: self._named(each, path, level), asked)
             # A namer that says Neg was asked and declined; the last word is worth a node, the others are not.
             ways += [each for each in answers if each.type != "neg"] or answers[-1:]
         elif path and path[0] == SYSTEM_ROOT:
@@ -203,6 +216,15 @@ class _Exploration:
         if not ways:
             return _end("neg", path, None, NEG)
         return ways[-1] if len(ways) == 1 or ways[-1].type == "neg" else _alt(path, None, ways)
+
+    def _each(self, explore: Callable[[U], DelegateTree], what: Sequence[U]) -> list[DelegateTree]:
+        """The node of each, until exploring has to stop."""
+        nodes: list[DelegateTree] = []
+        for each in what:
+            nodes.append(explore(each))
+            if self.exhausted is not None:
+                break
+        return nodes
 
     def _named(self, place: Mount, path: Path, level: int) -> DelegateTree:
         found = self.read(place.namer.lookup(path.drop(len(place.prefix))))
@@ -214,24 +236,32 @@ class _Exploration:
 
     def _state(self, path: Path, found: State[LookupTree], level: int) -> DelegateTree:
         if isinstance(found, Ok):
-            return self.tree(path, found.value, None, level)
+            return self.tree(path, found.value, None, (), level)
         return _exception(path, None, found)
 
     def tree(
-        self, path: Path, tree: LookupTree | NameTree[Path], dentry: Dentry | None, level: int
+        self,
+        path: Path,
+        tree: LookupTree | NameTree[Path],
+        dentry: Dentry | None,
+        rest: tuple[str, ...],
+        level: int,
     ) -> DelegateTree:
-        """The node of a name tree found at ``path``."""
-        if level > MAX_LEVELS:
-            return _exception(path, dentry, Failed(f"names nest deeper than {MAX_LEVELS} levels"))
+        """The node of a name tree found at ``path``, to whose paths ``rest`` is to be appended."""
         if isinstance(tree, Leaf):
             if isinstance(tree.value, BoundName):
                 return self.leaf(path, dentry, tree.value)
-            return self.at_path(tree.value, dentry, level)
+            return self.at_path(tree.value + rest, dentry, level)
+        self.budget.work -= 1
+        if level > MAX_LEVELS:
+            return _exception(path, dentry, Failed(f"names nest deeper than {MAX_LEVELS} levels"))
         if isinstance(tree, Alt):
-            return _alt(path, dentry, [self.tree(path, each, dentry, level + 1) for each in tree.trees])
+            ways = self._each(lambda each: self.tree(path, each, dentry, rest, level + 1), tree.trees)
+            return _alt(path, dentry, ways)
         if isinstance(tree, Union):
-            branches = [self.tree(path, each.tree, dentry, level + 1) for each in tree.branches]
-            return _union(path, dentry, [each.weight for each in tree.branches], branches)
+            subtrees = [each.tree for each in tree.branches]
+            branches = self._each(lambda each: self.tree(path, each, dentry, rest, level + 1), subtrees)
+            return _union(path, dentry, [each.weight for each in tree.branches[: len(branches)]], branches)
         if tree == NEG:
             return _end("neg", path, dentry, NEG)
         return _end("fail", path, dentry, FAIL) if tree == FAIL else _end("empty", path, dentry, EMPTY)

@@ -84,7 +84,7 @@ class Dtab:
     """Dentries in order. Hashable: a request's own dtab is part of a cache key."""
 
     dentries: tuple[Dentry, ...] = ()
-    _by_first: dict[str | None, tuple[Dentry, ...]] = field(factory=dict, init=False, eq=False, repr=False)
+    _index: list[_Level] = field(factory=list, init=False, eq=False, repr=False)
 
     EMPTY: ClassVar[Dtab]
 
@@ -106,27 +106,27 @@ class Dtab:
         return ";".join(each.show() for each in self.dentries)
 
     def matches(self, path: Path) -> list[Dentry]:
-        """The dentries whose prefix ``path`` has, the one that wins first."""
-        by_first = self._by_first
-        if not by_first and self.dentries:
-            self._index()
-        # Indexed by first segment: a dtab of thousands of services costs a look-up what one of five does.
-        first = path[0] if path else None
-        candidates = by_first.get(first)
-        if candidates is None:
-            candidates = by_first.get(None, ())
-        return [each for each in candidates if each.prefix.matches(path)]
+        """The dentries whose prefix ``path`` has, the one that wins first.
 
-    def _index(self) -> None:
-        groups: dict[str | None, list[Dentry]] = {None: []}
-        for dentry in self.dentries:
-            groups.setdefault(dentry.prefix.elements[0] if dentry.prefix.elements else None, [])
-        for dentry in reversed(self.dentries):
-            first = dentry.prefix.elements[0] if dentry.prefix.elements else None
-            # A rule for "/" or "/*" may match whatever comes first, so it is in every group, in its place.
-            for key in (first,) if first is not None else groups:
-                groups[key].append(dentry)
-        self._by_first.update((key, tuple(group)) for key, group in groups.items())
+        Takes time in the length of the path and not of the dtab, but for the first time.
+        """
+        if not self._index:
+            self._index.append(_indexed(self.dentries))
+        levels = [self._index[0]]
+        found = list(self._index[0].ending)
+        for segment in path:
+            below = []
+            for level in levels:
+                for each in (level.below.get(segment), level.any_below):
+                    if each is not None:
+                        below.append(each)
+                        found += each.ending
+            if not below:
+                break
+            levels = below
+        if len(found) > 1:
+            found.sort(reverse=True)
+        return [self.dentries[at] for at in found]
 
     def lookup(self, path: Path) -> NameTree[Path]:
         """Where the dtab sends ``path``: Neg without a match, the tree of the only match, or the Alt of all,
@@ -155,6 +155,33 @@ class Dtab:
 
 
 Dtab.EMPTY = Dtab()
+
+
+class _Level:
+    """One element of the prefixes that begin alike."""
+
+    __slots__ = ("any_below", "below", "ending")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Level] = {}
+        self.any_below: _Level | None = None
+        self.ending: list[int] = []
+        """The places of the dentries whose prefix ends here."""
+
+
+def _indexed(dentries: tuple[Dentry, ...]) -> _Level:
+    root = _Level()
+    for at, dentry in enumerate(dentries):
+        level = root
+        for element in dentry.prefix.elements:
+            if element is not None:
+                level = level.below.setdefault(element, _Level())
+            else:
+                if level.any_below is None:
+                    level.any_below = _Level()
+                level = level.any_below
+        level.ending.append(at)
+    return root
 
 
 def _scan_prefix(scanner: Scanner) -> Prefix:

@@ -107,7 +107,7 @@ class Watcher:
 
 def test_a_binding_is_there_when_observed() -> None:
     """With names known, the first observation finds the tree."""
-    assert ["/#/fs/web"] == World().watch().seen()
+    assert World().watch().seen() == ["/#/fs/web"]
 
 
 def test_base_dtab_changes_are_followed() -> None:
@@ -118,9 +118,9 @@ def test_base_dtab_changes_are_followed() -> None:
 
     world.interpreter.set_base(Dtab.read("/svc => /#/fs ; /svc/web => /#/fs/api"))
 
-    assert ["/#/fs/api"] == web.seen()
-    assert [] == api.seen()
-    assert Ok(Dtab.read("/svc => /#/fs ; /svc/web => /#/fs/api")) == world.interpreter.base
+    assert web.seen() == ["/#/fs/api"]
+    assert api.seen() == []
+    assert world.interpreter.base == Ok(Dtab.read("/svc => /#/fs ; /svc/web => /#/fs/api"))
 
 
 def test_weights_change_while_observed() -> None:
@@ -128,9 +128,9 @@ def test_weights_change_while_observed() -> None:
     world = World("/svc/web => 9 * /#/fs/web & 1 * /#/fs/api")
     web = world.watch()
 
-    assert ["9 * (/#/fs/web) & 1 * (/#/fs/api)"] == web.seen()
+    assert web.seen() == ["9 * (/#/fs/web) & 1 * (/#/fs/api)"]
     world.interpreter.set_base(Dtab.read("/svc/web => 5 * /#/fs/web & 5 * /#/fs/api"))
-    assert ["5 * (/#/fs/web) & 5 * (/#/fs/api)"] == web.seen()
+    assert web.seen() == ["5 * (/#/fs/web) & 5 * (/#/fs/api)"]
 
 
 def test_a_name_that_appears_is_followed() -> None:
@@ -138,9 +138,9 @@ def test_a_name_that_appears_is_followed() -> None:
     world = World("/svc => /#/fs ; /svc/new => /#/fs/new | /#/fs/web")
     new = world.watch(Path.read("/svc/new"))
 
-    assert ["/#/fs/web"] == new.seen()
+    assert new.seen() == ["/#/fs/web"]
     world.fs.add("new", "10.0.0.3:80")
-    assert ["/#/fs/new"] == new.seen()
+    assert new.seen() == ["/#/fs/new"]
 
 
 def test_the_last_good_tree_is_kept() -> None:
@@ -149,17 +149,17 @@ def test_the_last_good_tree_is_kept() -> None:
     web = world.watch()
     bound = web.bound
     assert isinstance(bound, BoundPath)
-    assert ["/#/fs/web"] == web.seen()
+    assert web.seen() == ["/#/fs/web"]
 
     world.fs.set("/web", Failed("registry down"))
 
-    assert [] == web.seen()
-    assert Failed("registry down") == bound.trouble
-    assert "/#/fs/web" == tree_text(bound.value)
+    assert web.seen() == []
+    assert bound.trouble == Failed("registry down")
+    assert tree_text(bound.value) == "/#/fs/web"
     world.fs.set("/web", PENDING)
-    assert [] == web.seen()
+    assert web.seen() == []
     world.fs.set("/web", Ok(NEG))
-    assert ["~"] == web.seen()
+    assert web.seen() == ["~"]
     assert bound.trouble is None
 
 
@@ -169,11 +169,11 @@ def test_before_it_was_bound_trouble_is_emitted() -> None:
     world.fs.set("/web", PENDING)
     web = world.watch()
 
-    assert ["Pending()"] == web.seen()
+    assert web.seen() == ["Pending()"]
     world.fs.set("/web", Failed("x"))
-    assert ["Failed(cause='x')"] == web.seen()
+    assert web.seen() == ["Failed(cause='x')"]
     world.fs.add("web")
-    assert ["/#/fs/web"] == web.seen()
+    assert web.seen() == ["/#/fs/web"]
 
 
 def test_equal_trees_are_not_emitted_again() -> None:
@@ -184,7 +184,7 @@ def test_equal_trees_are_not_emitted_again() -> None:
 
     world.interpreter.set_base(Dtab.read("/svc => /srv ; /srv => /#/fs"))
 
-    assert [] == web.seen()
+    assert web.seen() == []
 
 
 def test_bindings_are_shared_while_observed() -> None:
@@ -192,13 +192,13 @@ def test_bindings_are_shared_while_observed() -> None:
     world = World()
     first, second = world.watch(), world.watch()
 
-    assert first.bound is second.bound
-    assert first.bound is not world.interpreter.bind(Dtab.read("/svc=>/x"), WEB)
+    assert second.bound is first.bound
+    assert world.interpreter.bind(Dtab.read("/svc=>/x"), WEB) is not first.bound
     first.close()
-    assert second.bound is world.interpreter.bind(Dtab.EMPTY, WEB)
+    assert world.interpreter.bind(Dtab.EMPTY, WEB) is second.bound
     second.close()
-    assert PENDING == first.bound.value
-    assert first.bound is not world.interpreter.bind(Dtab.EMPTY, WEB)
+    assert first.bound.value == PENDING
+    assert world.interpreter.bind(Dtab.EMPTY, WEB) is not first.bound
     assert not any(var.observed for var in world.fs.vars.values())
 
 
@@ -208,11 +208,11 @@ def test_unobserved_bindings_cost_nothing() -> None:
     for n in range(100):
         world.interpreter.bind(Dtab.EMPTY, Path.of("svc", str(n)))
 
-    assert {"bound": 0} == {
+    assert {
         key: value
         for key, value in world.interpreter.state().items()
         if key == "bound"  # type: ignore[attr-defined]
-    }
+    } == {"bound": 0}
 
 
 def test_local_dtabs_win() -> None:
@@ -220,9 +220,9 @@ def test_local_dtabs_win() -> None:
     world = World()
     web = world.watch(local="/svc/web => /#/fs/api")
 
-    assert ["/#/fs/api"] == web.seen()
+    assert web.seen() == ["/#/fs/api"]
     world.interpreter.set_base(Dtab.read("/#/fs/api => $"))
-    assert ["$"] == web.seen()
+    assert web.seen() == ["$"]
 
 
 def test_combined_dtabs_are_bounded() -> None:
@@ -230,7 +230,7 @@ def test_combined_dtabs_are_bounded() -> None:
     world = World()
     for n in range(MAX_COMBINED + 10):
         watcher = world.watch(local=f"/svc/web{n} => /#/fs/web")
-        assert ["/#/fs/web"] == watcher.seen()
+        assert watcher.seen() == ["/#/fs/web"]
         watcher.close()
 
 
@@ -240,15 +240,15 @@ def test_interpreter_transformers_always_run() -> None:
     interpreter = DefaultInterpreterConfig(transformers=[PortConfig(port=4141)]).mk(world.deps)
     web = Watcher(interpreter, Dtab.EMPTY, WEB, world.turn)
 
-    assert ["/%/io.l5d.port/4141/#/fs/web"] == web.seen()
+    assert web.seen() == ["/%/io.l5d.port/4141/#/fs/web"]
 
 
 def test_delegate_takes_the_dtab_as_the_whole() -> None:
     """The base dtab plays no part in an explanation unless it is passed."""
     world = World()
 
-    assert "neg" == world.interpreter.delegate(Dtab.EMPTY, WEB).type
-    assert "delegate" == world.interpreter.delegate(Dtab.read("/svc=>/#/fs"), WEB).type
+    assert world.interpreter.delegate(Dtab.EMPTY, WEB).type == "neg"
+    assert world.interpreter.delegate(Dtab.read("/svc=>/#/fs"), WEB).type == "delegate"
     assert not any(var.observed for var in world.fs.vars.values())
 
 
@@ -263,7 +263,7 @@ def test_delegation_is_live() -> None:
     world.fs.add("web", "10.0.0.1:80")
     world.turn.run()
     assert not tree.value.pending
-    assert endpoints("10.0.0.1:80") == tree.value.addr
+    assert tree.value.addr == endpoints("10.0.0.1:80")
     close()
 
 
@@ -275,7 +275,7 @@ def test_state_names_what_is_in_trouble() -> None:
     world.fs.set("/web", PENDING)
     world.turn.run()
 
-    assert {
+    assert world.interpreter.state() == {
         "dtab": "/svc=>/#/fs",
         "error": None,
         "bound": 2,
@@ -283,7 +283,7 @@ def test_state_names_what_is_in_trouble() -> None:
             {"path": "/svc/web", "dtab": "", "cause": "no answer yet", "serving": True},
             {"path": "/svc/bad", "dtab": "", "cause": "down", "serving": False},
         ],
-    } == world.interpreter.state()
+    }
     for each in watchers:
         each.close()
 
@@ -298,14 +298,14 @@ def test_fs_dtab_comes_before_the_base() -> None:
     interpreter = fs_interpreter(world)
     web, api = (Watcher(interpreter, Dtab.EMPTY, Path.of("svc", name), world.turn) for name in ("web", "api"))
 
-    assert (["Pending()"], ["Pending()"]) == (web.seen(), api.seen())
+    assert (web.seen(), api.seen()) == (["Pending()"], ["Pending()"])
     world.files.content.set(Ok("/svc => /#/fs ;\n"))
-    assert (["/#/fs/web"], ["/#/fs/web"]) == (web.seen(), api.seen())
+    assert (web.seen(), api.seen()) == (["/#/fs/web"], ["/#/fs/web"])
     world.files.content.set(Ok("/svc => /#/fs ; /svc/web => /#/fs/api"))
-    assert (["/#/fs/api"], []) == (web.seen(), api.seen())
+    assert (web.seen(), api.seen()) == (["/#/fs/api"], [])
     interpreter.set_base(Dtab.EMPTY)
-    assert ([], ["/#/fs/api"]) == (web.seen(), api.seen())
-    assert ["/etc/web.dtab"] == world.files.asked
+    assert (web.seen(), api.seen()) == ([], ["/#/fs/api"])
+    assert world.files.asked == ["/etc/web.dtab"]
 
 
 def test_fs_bad_dtab_keeps_what_is_bound() -> None:
@@ -314,17 +314,17 @@ def test_fs_bad_dtab_keeps_what_is_bound() -> None:
     interpreter = fs_interpreter(world)
     world.files.content.set(Ok("/svc => /#/fs"))
     web = Watcher(interpreter, Dtab.EMPTY, WEB, world.turn)
-    assert ["/#/fs/web"] == web.seen()
+    assert web.seen() == ["/#/fs/web"]
 
     world.files.content.set(Ok("/svc => /#/fs ;\n/svc = /x"))
-    assert [] == web.seen()
+    assert web.seen() == []
     api = Watcher(interpreter, Dtab.EMPTY, Path.of("svc", "api"), world.turn)
     cause = "/etc/web.dtab:2:6: expected '=>' after the prefix of a dentry, found '='"
-    assert [f'Failed(cause="{cause}")'] == api.seen()
-    assert "exception" == interpreter.delegate(Dtab.EMPTY, WEB).type
+    assert api.seen() == [f'Failed(cause="{cause}")']
+    assert interpreter.delegate(Dtab.EMPTY, WEB).type == "exception"
 
     world.files.content.set(Ok("/svc => /#/fs"))
-    assert ([], ["/#/fs/api"]) == (web.seen(), api.seen())
+    assert (web.seen(), api.seen()) == ([], ["/#/fs/api"])
 
 
 def test_fs_delegate_appends_to_the_fetched_dtab() -> None:
@@ -335,7 +335,7 @@ def test_fs_delegate_appends_to_the_fetched_dtab() -> None:
 
     tree = interpreter.delegate(Dtab.read("/svc/web => /#/fs/api"), WEB)
 
-    assert "/#/fs/api" == tree_text(tree.state)
+    assert tree_text(tree.state) == "/#/fs/api"
 
 
 def test_fs_run_keeps_the_file_watched_and_reports() -> None:
@@ -356,8 +356,8 @@ def test_fs_run_keeps_the_file_watched_and_reports() -> None:
 
     trio.run(main)
 
-    assert ["interpreter.bad_dtab", "interpreter.dtab"] == [event for event, _facts in world.reports]
-    assert {"path": "/etc/web.dtab", "dentries": 1} == world.reports[1][1]
+    assert [event for event, _facts in world.reports] == ["interpreter.bad_dtab", "interpreter.dtab"]
+    assert world.reports[1][1] == {"path": "/etc/web.dtab", "dentries": 1}
     assert not world.files.content.observed
 
 
@@ -373,4 +373,4 @@ def test_rebinding_keeps_watching_what_both_need(dtab: str) -> None:
     world.interpreter.set_base(Dtab.read(dtab))
     web.seen()
 
-    assert [] == idle
+    assert idle == []

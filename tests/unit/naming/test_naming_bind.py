@@ -90,7 +90,7 @@ class World:
 )  # fmt: skip
 def test_bind(dtab: str, path: str, bound: str) -> None:
     """Each rule of binding, in one line."""
-    assert bound == tree_text(World().bind(dtab, path))
+    assert tree_text(World().bind(dtab, path)) == bound
 
 
 def test_later_namers_are_asked_first() -> None:
@@ -105,8 +105,8 @@ def test_later_namers_are_asked_first() -> None:
 
     assert isinstance(found, Ok)
     assert isinstance(found.value, BoundLeaf)
-    assert only.addr is found.value.name.addr
-    assert "/#/x/b" == tree_text(other)
+    assert found.value.name.addr is only.addr
+    assert tree_text(other) == "/#/x/b"
 
 
 def test_a_pending_namer_is_waited_for() -> None:
@@ -115,7 +115,7 @@ def test_a_pending_namer_is_waited_for() -> None:
     slow = LiteralNamer(TURN)
     slow.set("/web", PENDING)
 
-    assert PENDING == world.bind("", "/#/fs/web", world.fs, slow)
+    assert world.bind("", "/#/fs/web", world.fs, slow) == PENDING
 
 
 def test_namers_may_answer_with_paths() -> None:
@@ -123,7 +123,7 @@ def test_namers_may_answer_with_paths() -> None:
     world = World()
     world.fs.set("/alias", Ok(Alt((Leaf(Path.read("/svc/none")), Leaf(Path.read("/svc/api"))))))
 
-    assert "/#/fs/api" == tree_text(world.bind("/svc => /#/fs", "/svc/alias"))
+    assert tree_text(world.bind("/svc => /#/fs", "/svc/alias")) == "/#/fs/api"
 
 
 def test_nested_prefixes() -> None:
@@ -132,8 +132,8 @@ def test_nested_prefixes() -> None:
     deep = LiteralNamer(TURN, "/fs/deep")
     deep.add("web")
 
-    assert "/#/fs/deep/web + /x" == tree_text(world.bind("", "/#/fs/deep/web/x", world.fs, deep))
-    assert [Path.of("web", "x")] == deep.asked
+    assert tree_text(world.bind("", "/#/fs/deep/web/x", world.fs, deep)) == "/#/fs/deep/web + /x"
+    assert deep.asked == [Path.of("web", "x")]
 
 
 def test_reads_are_recorded() -> None:
@@ -149,7 +149,7 @@ def test_reads_are_recorded() -> None:
         read,
     )
 
-    assert [world.fs.vars[Path.of(name)] for name in ("none", "web")] == list(read.vars.values())
+    assert list(read.vars.values()) == [world.fs.vars[Path.of(name)] for name in ("none", "web")]
 
 
 @pytest.mark.parametrize(
@@ -158,29 +158,44 @@ def test_reads_are_recorded() -> None:
         ("/a => /a", "the dtab loops: /a -> /a"),
         ("/a => /b ; /b => /c ; /c => /b", "the dtab loops: /b -> /c -> /b"),
         ("/a => ~ | /a & ~ | /a", "the dtab loops: /a -> /a"),
-        (
-            "/a => /a/b",
-            f"Max recursion level: {MAX_DEPTH} reached in Namer lookup: " + " -> ".join(
-                "/a" + "/b" * n for n in range(MAX_DEPTH - 3, MAX_DEPTH + 2)
-            ),
-        ),
+        ("/a => /a/b", f"Max recursion level: {MAX_DEPTH} reached in Namer lookup: /a/b"),
     ],
 )  # fmt: skip
 def test_p5_loops_show_their_steps(dtab: str, cause: str) -> None:
     """A dtab that does not end is a failure that says where it goes round."""
-    assert Failed(cause) == World().bind(dtab, "/a")
+    found = World().bind(dtab, "/a")
+
+    assert isinstance(found, Failed)
+    assert found.cause.startswith(cause)
 
 
-def test_p5_explosions_are_bounded() -> None:
+@pytest.mark.parametrize("sign", ["|", "&"])
+def test_p5_explosions_are_bounded(sign: str) -> None:
     """Alternatives that multiply end after MAX_NODES paths, also in a union, which forgives other failures."""
-    dtab = ";".join(f"/a{n} => /a{n + 1}/x | /a{n + 1}/y" for n in range(20))
-    split = ";".join(f"/a{n} => /a{n + 1}/x & /a{n + 1}/y" for n in range(20))
+    wide = "/a => " + f" {sign} ".join(["/b"] * 100) + " ; /b => " + f" {sign} ".join(["/c"] * 100)
 
-    for text in (dtab, split):
-        found = World().bind(text, "/a0")
+    found = World().bind(wide, "/a")
 
-        assert isinstance(found, Failed)
-        assert f"/a0: more than {MAX_NODES} paths looked up" in found.cause
+    assert found == Failed(f"/a: more than {MAX_NODES} paths looked up: /a -> /b -> /c")
+
+
+@pytest.mark.parametrize(
+    "dtab",
+    [
+        "/a => /a" + "/x" * 1000,
+        "/a => /a/b & /a/c",
+        "/a => " + " | ".join([*["~"] * 30_000, "/b"]),
+        ";".join(["/* => ~"] * 300) + "; /a => " + " | ".join(["/b"] * 900),
+    ],
+    ids=["long", "growing", "wide", "many"],
+)
+def test_p5_work_is_bounded(dtab: str) -> None:
+    """Paths that grow, trees that are wide and many dentries that match cost no more than MAX_WORK."""
+    found = World().bind(dtab, "/a")
+
+    assert isinstance(found, Failed)
+    assert "paths too long or trees too wide" in found.cause
+    assert len(found.cause) < 2000
 
 
 def test_nesting_and_steps_together_are_bounded() -> None:
@@ -201,15 +216,15 @@ def test_first_of_stops() -> None:
         yield Ok(EMPTY)
         raise AssertionError("not reached")
 
-    assert Ok(EMPTY) == first_of(states())  # type: ignore[arg-type]
-    assert Ok(NEG) == first_of([])
+    assert first_of(states()) == Ok(EMPTY)  # type: ignore[arg-type]
+    assert first_of([]) == Ok(NEG)
 
 
 def test_split_of_nothing() -> None:
     """A union without children is no name, and the first error of all errors is reported."""
-    assert Ok(NEG) == split_of([], [])
-    assert Ok(NEG) == split_of([1.0, 1.0], [Ok(FAIL), PENDING])
-    assert Failed("x") == split_of([1, 1, 1], [PENDING, Failed("x"), Failed("y")])
+    assert split_of([], []) == Ok(NEG)
+    assert split_of([1.0, 1.0], [Ok(FAIL), PENDING]) == Ok(NEG)
+    assert split_of([1, 1, 1], [PENDING, Failed("x"), Failed("y")]) == Failed("x")
 
 
 def test_all_bound() -> None:

@@ -29,9 +29,9 @@ def test_read_and_show(text: str, shown: str) -> None:
     """Dentries are separated by ``;``, a last one may follow, comments and blanks go."""
     dtab = Dtab.read(text)
 
-    assert shown == dtab.show()
-    assert shown == str(dtab)
-    assert dtab == Dtab.read(shown)
+    assert dtab.show() == shown
+    assert str(dtab) == shown
+    assert Dtab.read(shown) == dtab
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_read_refuses(text: str, line: int, column: int, message: str) -> None:
     with pytest.raises(DtabError, match=message) as caught:
         Dtab.read(text)
 
-    assert (line, column) == (caught.value.line, caught.value.column)
+    assert (caught.value.line, caught.value.column) == (line, column)
 
 
 @pytest.mark.parametrize(
@@ -78,24 +78,24 @@ def test_read_refuses(text: str, line: int, column: int, message: str) -> None:
 )
 def test_lookup(dtab: str, path: str, tree: str) -> None:
     """Entries are tried last to first; what a prefix leaves of the path is appended to each leaf."""
-    assert nametree.read(tree) == Dtab.read(dtab).lookup(Path.read(path))
+    assert Dtab.read(dtab).lookup(Path.read(path)) == nametree.read(tree)
 
 
 def test_matches_are_in_order_of_preference() -> None:
     """The dentry that wins comes first."""
     dtab = Dtab.read("/a=>/1;/b=>/2;/*=>/3;/a=>/4")
 
-    assert ["/a=>/4", "/*=>/3", "/a=>/1"] == [str(each) for each in dtab.matches(Path.read("/a/x"))]
+    assert [str(each) for each in dtab.matches(Path.read("/a/x"))] == ["/a=>/4", "/*=>/3", "/a=>/1"]
 
 
 def test_concatenation() -> None:
     """The right operand's dentries win."""
     base, local = Dtab.read("/a=>/b"), Dtab.read("/a=>/c")
 
-    assert Dtab.read("/a=>/b;/a=>/c") == base + local
-    assert base is base + Dtab.EMPTY
-    assert base is Dtab.EMPTY + base
-    assert 2 == len(base + local)
+    assert base + local == Dtab.read("/a=>/b;/a=>/c")
+    assert base + Dtab.EMPTY is base
+    assert Dtab.EMPTY + base is base
+    assert len(base + local) == 2
 
 
 def test_dtab_is_a_key() -> None:
@@ -103,15 +103,15 @@ def test_dtab_is_a_key() -> None:
     used = Dtab.read("/a => /b")
     used.lookup(Path.read("/a"))
 
-    assert {used: 1} == {Dtab.read("/a=>/b"): 1}
+    assert {Dtab.read("/a=>/b"): 1} == {used: 1}
 
 
 def test_prefix_and_dentry_read() -> None:
     """Prefixes and dentries can be read alone, and nothing may follow."""
-    assert (None, "a") == Prefix.read("/*/a").elements
-    assert "/*/a" == str(Prefix.read("/*/a"))
-    assert 2 == len(Prefix.read("/*/a"))
-    assert Dentry(Prefix(("a",)), nametree.read("/b")) == Dentry.read("/a => /b")
+    assert Prefix.read("/*/a").elements == (None, "a")
+    assert str(Prefix.read("/*/a")) == "/*/a"
+    assert len(Prefix.read("/*/a")) == 2
+    assert Dentry.read("/a => /b") == Dentry(Prefix(("a",)), nametree.read("/b"))
     with pytest.raises(DtabError, match="after a prefix"):
         Prefix.read("/a =")
     with pytest.raises(DtabError, match="after a dentry"):

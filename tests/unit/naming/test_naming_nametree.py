@@ -55,7 +55,7 @@ def union(*branches: tuple[float, NameTree[Path]]) -> NameTree[Path]:
 )
 def test_read(text: str, tree: NameTree[Path]) -> None:
     """``|`` binds weaker than ``&``, a weight belongs to one item, a lone item has none."""
-    assert tree == read(text)
+    assert read(text) == tree
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_read_refuses(text: str, column: int, message: str) -> None:
     with pytest.raises(DtabError, match=message) as caught:
         read(text)
 
-    assert column == caught.value.column
+    assert caught.value.column == column
 
 
 def test_nesting_is_bounded() -> None:
     """Parentheses nest up to a limit that no person reaches."""
     deep = "(" * MAX_NESTING + "/a" + ")" * MAX_NESTING
 
-    assert A == read(deep)
+    assert read(deep) == A
     with pytest.raises(DtabError, match="more than 50 parentheses"):
         read(f"({deep})")
 
@@ -107,8 +107,8 @@ def test_nesting_is_bounded() -> None:
 )
 def test_show(tree: NameTree[Path], text: str) -> None:
     """A tree shows with the fewest parentheses."""
-    assert text == show(tree, Path.show)
-    assert text == show(tree)
+    assert show(tree, Path.show) == text
+    assert show(tree) == text
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_show(tree: NameTree[Path], text: str) -> None:
 )
 def test_show_weight(weight: float, text: str) -> None:
     """Two decimals, unless that would be another weight."""
-    assert text == show_weight(weight)
+    assert show_weight(weight) == text
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_show_weight(weight: float, text: str) -> None:
 )
 def test_simplified(tree: NameTree[Path], simple: NameTree[Path]) -> None:
     """What cannot matter goes."""
-    assert simple == simplified(tree)
+    assert simplified(tree) == simple
 
 
 def test_leaves_and_mapped() -> None:
     """Every leaf is visited, left to right."""
     tree = Alt((A, union((2, B), (1, Alt((C, NEG)))), FAIL))
 
-    assert [Path.of("a"), Path.of("b"), Path.of("c")] == list(leaves(tree))
-    assert Alt((Leaf(1), Union((Weighted(2, Leaf(1)), Weighted(1, Alt((Leaf(1), NEG))))), FAIL)) == mapped(
-        tree, len
+    assert list(leaves(tree)) == [Path.of("a"), Path.of("b"), Path.of("c")]
+    assert mapped(tree, len) == Alt(
+        (Leaf(1), Union((Weighted(2, Leaf(1)), Weighted(1, Alt((Leaf(1), NEG))))), FAIL)
     )

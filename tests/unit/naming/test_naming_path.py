@@ -32,7 +32,7 @@ def test_read(text: str, segments: tuple[str, ...]) -> None:
     """A path is slashes and segments, with escapes for other bytes."""
     path = Path.read(text)
 
-    assert segments == tuple(path)
+    assert tuple(path) == segments
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_read_refuses(text: str, column: int, message: str) -> None:
     with pytest.raises(DtabError, match=message) as caught:
         Path.read(text)
 
-    assert (1, column) == (caught.value.line, caught.value.column)
+    assert (caught.value.line, caught.value.column) == (1, column)
     assert isinstance(caught.value, ValueError)
 
 
@@ -73,9 +73,9 @@ def test_read_refuses(text: str, column: int, message: str) -> None:
 )
 def test_show(path: Path, text: str) -> None:
     """A segment with a byte outside the grammar is shown wholly as escapes."""
-    assert text == path.show()
-    assert text == str(path)
-    assert path == Path.read(text)
+    assert path.show() == text
+    assert str(path) == text
+    assert Path.read(text) == path
 
 
 def test_show_is_kept() -> None:
@@ -87,7 +87,7 @@ def test_show_is_kept() -> None:
 
 def test_of_is_canonical() -> None:
     """The same bytes are the same segment, however their text was decoded."""
-    assert Path.of("é") == Path.of("\udcc3\udca9")
+    assert Path.of("\udcc3\udca9") == Path.of("é")
 
 
 @pytest.mark.parametrize("segment", ["", "\ud800"])
@@ -101,18 +101,18 @@ def test_slicing() -> None:
     """take, drop, + and indexing do what they do for sequences, and stay paths."""
     path = Path.of("a", "b", "c")
 
-    assert Path.of("a", "b") == path.take(2)
-    assert path is path.take(3)
-    assert Path.EMPTY == path.take(0)
-    assert Path.EMPTY == path.take(-1)
-    assert Path.of("c") == path.drop(2)
-    assert Path.EMPTY == path.drop(9)
-    assert path is path.drop(0)
+    assert path.take(2) == Path.of("a", "b")
+    assert path.take(3) is path
+    assert path.take(0) == Path.EMPTY
+    assert path.take(-1) == Path.EMPTY
+    assert path.drop(2) == Path.of("c")
+    assert path.drop(9) == Path.EMPTY
+    assert path.drop(0) is path
     assert isinstance(path.drop(1) + path[:1], Path)
-    assert path is path + Path.EMPTY
-    assert "b" == path[1]
-    assert ["a", "b", "c"] == list(path)
-    assert "Path(/a/b/c)" == repr(path)
+    assert path + Path.EMPTY is path
+    assert path[1] == "b"
+    assert list(path) == ["a", "b", "c"]
+    assert repr(path) == "Path(/a/b/c)"
 
 
 def test_startswith() -> None:
@@ -128,4 +128,4 @@ def test_startswith() -> None:
 
 def test_hash() -> None:
     """Equal paths are one key."""
-    assert {Path.read("/a/b"): 1} == {Path.of("a", "b"): 1}
+    assert {Path.of("a", "b"): 1} == {Path.read("/a/b"): 1}

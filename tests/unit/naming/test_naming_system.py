@@ -48,7 +48,7 @@ def bound(path: str) -> BoundName:
 )
 def test_rewriters(path: str, rewritten: str) -> None:
     """A rewriter's answer is a path, resolved through the dtab again."""
-    assert Ok(Leaf(Path.read(rewritten))) == system().lookup(Path.read(path))
+    assert system().lookup(Path.read(path)) == Ok(Leaf(Path.read(rewritten)))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_rewriters(path: str, rewritten: str) -> None:
 )
 def test_arguments_that_do_not_fit(path: str) -> None:
     """Too few or wrong arguments are no such name."""
-    assert Ok(NEG) == system().lookup(Path.read(path))
+    assert system().lookup(Path.read(path)) == Ok(NEG)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_addresses(path: str, id_: str, residual: str, ends: str) -> None:
     name = bound(path)
     close = name.addr.observe(lambda _addr: None)
 
-    assert (Path.read(id_), Path.read(residual)) == (name.id, name.residual)
-    assert endpoints(ends) == name.addr.value
+    assert (name.id, name.residual) == (Path.read(id_), Path.read(residual))
+    assert name.addr.value == endpoints(ends)
     close()
 
 
@@ -126,14 +126,14 @@ def test_status() -> None:
     """The status namer binds to a service that dials nobody."""
     name = bound("/$/io.buoyant.http.status/418/x")
 
-    assert (418, AddrBound(())) == (name.status_code, name.addr.value)
-    assert (Path.read("/$/io.buoyant.http.status/418"), Path.of("x")) == (name.id, name.residual)
+    assert (name.status_code, name.addr.value) == (418, AddrBound(()))
+    assert (name.id, name.residual) == (Path.read("/$/io.buoyant.http.status/418"), Path.of("x"))
 
 
 def test_nil_and_fail() -> None:
     """nil is Empty and fail is Fail, whatever follows."""
-    assert Ok(EMPTY) == system().lookup(Path.read("/$/nil/x"))
-    assert Ok(FAIL) == system().lookup(Path.read("/$/fail"))
+    assert system().lookup(Path.read("/$/nil/x")) == Ok(EMPTY)
+    assert system().lookup(Path.read("/$/fail")) == Ok(FAIL)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_fixedinet_is_resolved_once() -> None:
     source.set(endpoints("10.0.0.2:80"))
     turn.run()
 
-    assert [ADDR_NEG, endpoints("10.0.0.1:80")] == seen
+    assert seen == [ADDR_NEG, endpoints("10.0.0.1:80")]
     assert not source.observed
     close()
     once.observe(seen.append)()
@@ -211,9 +211,9 @@ def test_fixedinet_remembers_a_bounded_number() -> None:
     for port in range(2, FIXED_KEPT + 1):
         addr(port)
 
-    assert first is addr(1)
+    assert addr(1) is first
     addr(FIXED_KEPT + 1)
-    assert first is addr(1)
+    assert addr(1) is first
     for port in range(2, FIXED_KEPT + 2):
         addr(port)
-    assert first is not addr(1)
+    assert addr(1) is not first

@@ -92,15 +92,15 @@ REPLACE = ReplaceConfig(path=Path.read("/$/inet/127.0.0.1/9"))
 )  # fmt: skip
 def test_trees(config: TransformerConfig, dtab: str, tree: str) -> None:
     """What each transformer makes of a tree, and the ids it gives."""
-    assert tree == tree_text(World().on_interpreter(dtab, config))
+    assert tree_text(World().on_interpreter(dtab, config)) == tree
 
 
 def test_the_last_is_outermost() -> None:
     """Transformers run in order and stack their prefixes."""
     found = World().on_interpreter("/a => /#/fs/web", LocalhostConfig(), PORT)
 
-    assert "/%/io.l5d.port/4141/%/io.l5d.localhost/#/fs/web" == tree_text(found)
-    assert endpoints("10.0.0.1:4141") == watched(found).value
+    assert tree_text(found) == "/%/io.l5d.port/4141/%/io.l5d.localhost/#/fs/web"
+    assert watched(found).value == endpoints("10.0.0.1:4141")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_addresses(config: TransformerConfig, before: Addr, after: Addr) -> None
 
     found = config.mk(world.deps).transform(BoundLeaf(name), Read())
 
-    assert after == watched(found).value
+    assert watched(found).value == after
 
 
 def test_addresses_are_followed() -> None:
@@ -138,19 +138,19 @@ def test_addresses_are_followed() -> None:
     world = World()
     found = world.on_interpreter("/a => /#/fs/web", SpecificHostConfig(host="node"))
     addr = watched(found)
-    assert endpoints("10.0.0.2:80") == addr.value
+    assert addr.value == endpoints("10.0.0.2:80")
 
     world.fs.addrs["web"].set(endpoints("10.0.0.2:8080", "10.0.0.4:80"))
     world.turn.run()
-    assert endpoints("10.0.0.2:8080") == addr.value
+    assert addr.value == endpoints("10.0.0.2:8080")
 
     world.resolver.vars["node", 1].set(endpoints("10.0.0.4:1"))
     world.turn.run()
-    assert endpoints("10.0.0.4:80") == addr.value
+    assert addr.value == endpoints("10.0.0.4:80")
 
     world.resolver.vars["node", 1].set(ADDR_NEG)
     world.turn.run()
-    assert ADDR_NEG == addr.value
+    assert addr.value == ADDR_NEG
 
 
 def test_an_observed_address_is_shared() -> None:
@@ -162,10 +162,10 @@ def test_an_observed_address_is_shared() -> None:
 
     first = names(transformer.transform(tree, Read()))[0].addr
     close = first.observe(lambda _addr: None)
-    assert first is names(transformer.transform(tree, Read()))[0].addr
+    assert names(transformer.transform(tree, Read()))[0].addr is first
     close()
 
-    assert first is not names(transformer.transform(tree, Read()))[0].addr
+    assert names(transformer.transform(tree, Read()))[0].addr is not first
     assert not world.fs.addrs["web"].observed
 
 
@@ -173,20 +173,20 @@ def test_status_names_have_no_address_to_change() -> None:
     """A name that answers with a status keeps doing so below the prefix."""
     name = names(World().on_interpreter("/a => /$/io.buoyant.http.status/404", LocalhostConfig()))[0]
 
-    assert (404, Path.read("/%/io.l5d.localhost/$/io.buoyant.http.status/404")) == (name.status_code, name.id)
+    assert (name.status_code, name.id) == (404, Path.read("/%/io.l5d.localhost/$/io.buoyant.http.status/404"))
 
 
 def test_on_a_namer() -> None:
     """A namer's transformers change its bound names, and nobody else's."""
     world = World()
 
-    assert "/%/io.l5d.port/4141/#/fs/web + /x" == tree_text(world.on_namer("/#/fs/web/x", PORT))
-    assert "/$/inet/1" == tree_text(world.on_namer("/$/inet/1", PORT))
-    assert "~" == tree_text(world.on_namer("/#/fs/none", PORT))
+    assert tree_text(world.on_namer("/#/fs/web/x", PORT)) == "/%/io.l5d.port/4141/#/fs/web + /x"
+    assert tree_text(world.on_namer("/$/inet/1", PORT)) == "/$/inet/1"
+    assert tree_text(world.on_namer("/#/fs/none", PORT)) == "~"
     world.fs.set("/slow", PENDING)
-    assert PENDING == world.on_namer("/#/fs/slow", PORT)
+    assert world.on_namer("/#/fs/slow", PORT) == PENDING
     world.fs.set("/bad", Failed("x"))
-    assert Failed("x") == world.on_namer("/#/fs/bad", CONST)
+    assert world.on_namer("/#/fs/bad", CONST) == Failed("x")
 
 
 def test_on_a_namer_only_when_every_leaf_is_bound() -> None:
@@ -196,13 +196,13 @@ def test_on_a_namer_only_when_every_leaf_is_bound() -> None:
     world.fs.set("/mixed", Ok(Alt((Leaf(web), Leaf(Path.read("/svc/x"))))))
     world.fs.set("/both", Ok(Alt((NEG, Leaf(web)))))
 
-    assert "/#/fs/web" == tree_text(world.on_namer("/#/fs/mixed", PORT))
-    assert "/%/io.l5d.port/4141/#/fs/web" == tree_text(world.on_namer("/#/fs/both", PORT))
+    assert tree_text(world.on_namer("/#/fs/mixed", PORT)) == "/#/fs/web"
+    assert tree_text(world.on_namer("/#/fs/both", PORT)) == "/%/io.l5d.port/4141/#/fs/web"
 
 
 def test_const_on_a_namer_ignores_neg() -> None:
     """A tree without leaves has only bound leaves, so const answers even for names that do not exist."""
-    assert "/%/io.l5d.const/$/inet/127.0.0.1/9" == tree_text(World().on_namer("/#/fs/none", CONST))
+    assert tree_text(World().on_namer("/#/fs/none", CONST)) == "/%/io.l5d.const/$/inet/127.0.0.1/9"
 
 
 def test_replaced_by_nothing_asks_the_next_namer() -> None:
@@ -211,18 +211,18 @@ def test_replaced_by_nothing_asks_the_next_namer() -> None:
     nothing = ReplaceConfig(path=Path.read("/svc/x")).mk(world.deps)
     mounts = [mount(world.fs), mount(world.fs, [nothing])]
 
-    assert "/#/fs/web" == tree_text(bind(Path.read("/#/fs/web"), Dtab.EMPTY, mounts, world.system, Read()))
+    assert tree_text(bind(Path.read("/#/fs/web"), Dtab.EMPTY, mounts, world.system, Read())) == "/#/fs/web"
 
 
 def test_empty_filter_does_not_fall_back() -> None:
     """A name without endpoints here is still the name: fallback is decided on names alone."""
     found = World().on_namer("/a", SpecificHostConfig(host="10.9.9.9"), dtab="/a => /#/fs/web | /#/fs/api")
 
-    assert "/%/io.l5d.specificHost/#/fs/web" == tree_text(found)
-    assert ADDR_NEG == watched(found).value
+    assert tree_text(found) == "/%/io.l5d.specificHost/#/fs/web"
+    assert watched(found).value == ADDR_NEG
 
 
 @pytest.mark.parametrize(("port", "mistakes"), [(1, 0), (65535, 0), (0, 1), (65536, 1)])
 def test_port_is_checked(port: int, mistakes: int) -> None:
     """A port is 1 to 65535."""
-    assert mistakes == len(PortConfig(port=port).check())
+    assert len(PortConfig(port=port).check()) == mistakes
