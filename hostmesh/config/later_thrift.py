@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
 from hostmesh.config import later_reasons as later
-from hostmesh.config.policies import ClientParams, HostConnectionPool, Policy, ServiceParams, read_policy
+from hostmesh.config.policies import ClientParams, HostConnectionPool, Policy, ServiceParams, policy_metadata
 from hostmesh.config.routers import RouterConfig
 from hostmesh.config.servers import ServerConfig
 from hostmesh.config.types import ListenPort
 
 ThriftProtocol = Literal["binary", "compact"]
-_POLICY: Final = {"default_kind": "io.l5d.global", "expected": "a mapping"}
 
 
 @frozen(kw_only=True)
@@ -62,11 +61,9 @@ class ThriftRouterConfig(RouterConfig):
 
     servers: tuple[ThriftServerConfig, ...] = ()
     """Where callers connect."""
-    service: Policy[ThriftServiceParams] = field(
-        metadata={"read": read_policy(ThriftServiceParams), **_POLICY}
-    )
+    service: Policy[ThriftServiceParams] = field(metadata=policy_metadata(ThriftServiceParams))
     """Policy of logical destinations."""
-    client: Policy[ThriftClientParams] = field(metadata={"read": read_policy(ThriftClientParams), **_POLICY})
+    client: Policy[ThriftClientParams] = field(metadata=policy_metadata(ThriftClientParams))
     """Policy of bound names."""
     thrift_protocol: ThriftProtocol = "binary"
     """Encoding."""

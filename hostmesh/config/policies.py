@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, TypeVar
 
@@ -17,6 +16,7 @@ from hostmesh.config.sockets import SocketOptions
 from hostmesh.config.tls import TLS_METADATA, ClientTlsConfig
 from hostmesh.config.tree import Items, Node, Scalar, Table, found, is_null, line_at, node_of
 from hostmesh.config.types import Count, PathMatcher, Positive, Ratio, Timeout
+from hostmesh.naming.matcher import Matcher, variables_of
 
 if TYPE_CHECKING:
     from hostmesh.base.backoff import BackoffConfig
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 GLOBAL: Final = "io.l5d.global"
 STATIC: Final = "io.l5d.static"
-
-_VARIABLE = re.compile(r"\{([a-zA-Z0-9.:-_]+)\}")
 
 P = TypeVar("P", bound=attrs.AttrsInstance)
 
@@ -224,6 +222,11 @@ def merged(base: P, layers: Iterable[P]) -> P:
     return attrs.evolve(base, **changes) if changes else base  # type: ignore[misc]  # P is bound to attrs classes
 
 
+def policy_metadata(params: type[attrs.AttrsInstance]) -> dict[str, Any]:
+    """The metadata of a ``service`` or ``client`` field whose parameters are ``params``."""
+    return {"read": read_policy(params), "default_kind": GLOBAL, "expected": "a mapping", "params": params}
+
+
 def read_policy(params: type[P]) -> Callable[[Converter, Node, KeyPath], Policy[P] | Bad]:
     """The reader of a ``service`` or ``client`` key whose parameters are ``params``."""
 
@@ -304,13 +307,10 @@ def _check_captures(convert: Converter, prefix: str, params: object, item: Table
     tls = getattr(params, "tls", None)
     if not isinstance(tls, ClientTlsConfig) or tls.common_name is None:
         return
-    for name in _VARIABLE.findall(tls.common_name):
-        if f"{{{name}}}" not in prefix:
-            here = (*path, "tls", "commonName")
-            line = line_at(item, ("tls", "commonName"))
-            convert.report.mistake(
-                line, here, f"found {{{name}}}, expected only what the prefix {prefix} captures"
-            )
+    for name in sorted(variables_of(tls.common_name) - Matcher.read(prefix).variables):
+        line = line_at(item, ("tls", "commonName"))
+        message = f"found {{{name}}}, expected only what the prefix {prefix} captures"
+        convert.report.mistake(line, (*path, "tls", "commonName"), message)
 
 
 def _defaults(convert: Converter, params: type[P]) -> P:

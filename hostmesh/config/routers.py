@@ -15,7 +15,7 @@ from hostmesh.config.policies import (
     HttpClientParams,
     Policy,
     ServiceParams,
-    read_policy,
+    policy_metadata,
 )
 from hostmesh.config.report import KeyPath, nearest, one_of
 from hostmesh.config.servers import H2ServerConfig, HttpServerConfig, ServerConfig
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 DEFAULT_DST_PREFIX: Final = Path.of("svc")
 
 _KB = Annotated[int, Bounds(1, 1 << 20, "of kilobytes")]
-_POLICY: Final = {"default_kind": "io.l5d.global", "expected": "a mapping"}
 
 
 def read_identifiers(convert: Converter, node: Node, path: KeyPath) -> tuple[Any, ...] | Bad:
@@ -96,9 +95,9 @@ class RouterConfig(PluginConfig):
 
     servers: tuple[ServerConfig, ...] = ()
     """Where callers connect, at least one."""
-    service: Policy[Any] = field(metadata={"read": read_policy(ServiceParams), **_POLICY})
+    service: Policy[Any] = field(metadata=policy_metadata(ServiceParams))
     """Policy of logical destinations; kinds ``io.l5d.global``, ``io.l5d.static``."""
-    client: Policy[Any] = field(metadata={"read": read_policy(ClientParams), **_POLICY})
+    client: Policy[Any] = field(metadata=policy_metadata(ClientParams))
     """Policy of bound names; kinds ``io.l5d.global``, ``io.l5d.static``."""
     dtab: Dtab = Dtab.EMPTY
     """The base dtab. Default: empty."""
@@ -136,9 +135,9 @@ class HttpRouterConfig(RouterConfig):
 
     servers: tuple[HttpServerConfig, ...] = ()
     """Where callers connect, at least one."""
-    service: Policy[ServiceParams] = field(metadata={"read": read_policy(ServiceParams), **_POLICY})
+    service: Policy[ServiceParams] = field(metadata=policy_metadata(ServiceParams))
     """Policy of logical destinations; kinds ``io.l5d.global``, ``io.l5d.static``."""
-    client: Policy[HttpClientParams] = field(metadata={"read": read_policy(HttpClientParams), **_POLICY})
+    client: Policy[HttpClientParams] = field(metadata=policy_metadata(HttpClientParams))
     """Policy of bound names; kinds ``io.l5d.global``, ``io.l5d.static``."""
     identifier: tuple[IdentifierConfig, ...] = field(
         metadata={
@@ -184,9 +183,9 @@ class H2RouterConfig(RouterConfig):
 
     servers: tuple[H2ServerConfig, ...] = ()
     """Where callers connect, at least one."""
-    service: Policy[H2ServiceParams] = field(metadata={"read": read_policy(H2ServiceParams), **_POLICY})
+    service: Policy[H2ServiceParams] = field(metadata=policy_metadata(H2ServiceParams))
     """Policy of logical destinations; kinds ``io.l5d.global``, ``io.l5d.static``."""
-    client: Policy[H2ClientParams] = field(metadata={"read": read_policy(H2ClientParams), **_POLICY})
+    client: Policy[H2ClientParams] = field(metadata=policy_metadata(H2ClientParams))
     """Policy of bound names; kinds ``io.l5d.global``, ``io.l5d.static``."""
     identifier: tuple[IdentifierConfig, ...] = field(
         metadata={

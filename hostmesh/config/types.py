@@ -7,6 +7,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Final, TypeAlias
 
 from hostmesh.config.shape import Bounds, Text
+from hostmesh.naming.matcher import Matcher
 
 MAX_MS: Final = 366 * 24 * 3600 * 1000
 """The longest time a key takes: a year. Longer is a slip of units, and far longer would overflow a timer."""
@@ -59,8 +60,15 @@ def _header_problem(text: str) -> str | None:
     return None if _TOKEN.fullmatch(text) else "the name of a header"
 
 
-def _slash_problem(text: str) -> str | None:
-    return None if text.startswith("/") else "a path prefix that starts with '/'"
+def _matcher_problem(text: str) -> str | None:
+    expected = "a path prefix that starts with '/'"
+    if not text.startswith("/"):
+        return expected
+    try:
+        Matcher.read(text)
+    except ValueError as error:
+        return f"{expected}: {error}"
+    return None
 
 
 def _not_empty_problem(text: str) -> str | None:
@@ -81,5 +89,5 @@ Ratio: TypeAlias = Annotated[float, Bounds(0, 1)]
 Regex: TypeAlias = Annotated[str, Text(_regex_problem)]
 RollPolicy: TypeAlias = Annotated[str, Text(_roll_policy_problem)]
 HeaderName: TypeAlias = Annotated[str, Text(_header_problem)]
-PathMatcher: TypeAlias = Annotated[str, Text(_slash_problem)]
+PathMatcher: TypeAlias = Annotated[str, Text(_matcher_problem)]
 Label: TypeAlias = Annotated[str, Text(_not_empty_problem)]

@@ -6,6 +6,7 @@ beside the repository) and those in ``config/``. The slips are drawn with a seed
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from hostmesh.config.load import load
 from hostmesh.config.registry import Registry
 from hostmesh.config.report import KeyPath, Report
 from hostmesh.config.source import read_source
+from hostmesh.config.to_json import to_json
 from hostmesh.config.tree import Items, Node, Scalar, Table
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -269,6 +271,22 @@ def test_linkerd_example_is_accepted(path: Path) -> None:
     _config, report = load(path.read_bytes(), path.name, REGISTRY)
 
     assert report.mistake_lines() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    FILES or no_files(f"no example files in {EXAMPLES}"),
+    ids=lambda path: getattr(path, "name", "none"),
+)
+def test_json_form_is_read_back_equal(path: Path) -> None:
+    """What /config.json shows of a real file is a configuration that means the same."""
+    config, _report = load(path.read_bytes(), path.name, REGISTRY)
+    assert config is not None
+
+    again, report = load(json.dumps(to_json(config)), path.name, REGISTRY)
+
+    assert report.mistake_lines() == []
+    assert config == again
 
 
 @pytest.mark.parametrize(
