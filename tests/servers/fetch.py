@@ -1,0 +1,163 @@
+"""Real servers for tests, fetched once into ``.servers/``, which git ignores.
+
+One function per server; each returns the program's path, or raises :class:`Unavailable` with what is missing
+and how to get it. ``python -m tests.servers.fetch`` fetches all and says what it has.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+SERVERS = Path(__file__).resolve().parents[2] / ".servers"
+
+STATSD_VERSION = "0.9.0"
+FETCH_S = 180
+"""How long one command may take on a slow mirror."""
+
+
+class Unavailable(Exception):
+    """A server that cannot be had here."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+
+
+def statsd() -> list[str]:
+    """The command of Etsy's statsd, to which the config file is to be added."""
+    node = shutil.which("node")
+    if node is None:
+        raise Unavailable("statsd needs node", "apt-get install nodejs")
+    folder = SERVERS / "statsd"
+    program = folder / "node_modules" / "statsd" / "stats.js"
+    with _only_one("statsd"):
+        if not program.exists():
+            if shutil.which("npm") is None:
+                raise Unavailable("statsd is fetched with npm", "apt-get install npm")
+            package = f"statsd@{STATSD_VERSION}"
+            with _whole(folder) as part:
+                # Its only optional dependency is a native module for syslog, which no test wants to compile.
+                _run(
+                    ["npm", "install", "--no-fund", "--no-audit", "--no-optional", "--prefix", ".", package],
+                    part,
+                )
+    return [node, str(program)]
+
+
+def prometheus() -> Path:
+    """The Prometheus server."""
+    return _debian("prometheus", "usr/bin/prometheus")
+
+
+def promtool() -> Path:
+    """Prometheus' own checker of metrics and configuration."""
+    return _debian("prometheus", "usr/bin/promtool")
+
+
+def influxd() -> Path:
+    """InfluxDB 1.x."""
+    return _debian("influxdb", "usr/bin/influxd")
+
+
+def _debian(package: str, program: str) -> Path:
+    """A program of a Debian package, installed or else unpacked without installing: these need no more than
+    libc."""
+    installed = shutil.which(Path(program).name)
+    if installed is not None:
+        return Path(installed)
+    folder = SERVERS / package
+    with _only_one(package):
+        if not (folder / program).exists():
+            if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+                raise Unavailable(
+                    f"{package} is unpacked from Debian's package", f"install {package} and have it on PATH"
+                )
+            with _whole(folder) as part:
+                _download(package, part)
+                for file in sorted(part.glob(f"{package}_*.deb")):
+                    _run(["dpkg", "-x", file.name, "."], part)
+                    file.unlink()
+    return folder / program
+
+
+def _download(package: str, folder: Path) -> None:
+    try:
+        _run(["apt-get", "-qq", "download", package], folder)
+    except Unavailable:
+        # No package lists yet, and perhaps no right to fetch them for everybody: keep our own.
+        state, cache = folder / "apt-state", folder / "apt-cache"
+        (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+        (cache / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+        own = [
+            "-o",
+            f"Dir::State::lists={state / 'lists'}",
+            "-o",
+            f"Dir::Cache={cache}",
+            "-o",
+            "APT::Sandbox::User=",
+        ]
+        _run(["apt-get", "-qq", *own, "update"], folder)
+        _run(["apt-get", "-qq", *own, "download", package], folder)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=FETCH_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"{command[0]} failed: {error}", "try again with a network") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise Unavailable(
+            f"{' '.join(command)} failed: {said[-1:] or done.returncode}", "try again with a network"
+        )
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill, that gets its name when it is complete: an interrupted fetch is begun again."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+@contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    """Two test runs in one folder fetch once."""
+    SERVERS.mkdir(exist_ok=True)
+    with open(SERVERS / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def required(fetch: Callable[[], T]) -> T:
+    """What ``fetch`` returns; where it is unavailable the test is skipped, or fails if everything must be
+    there (CI)."""
+    try:
+        return fetch()
+    except Unavailable as why:
+        if os.environ.get("CI"):
+            pytest.fail(str(why))
+        pytest.skip(str(why))
+
+
+if __name__ == "__main__":
+    for function in (statsd, prometheus, promtool, influxd):
+        try:
+            print(f"{function.__name__}: {function()}")
+        except Unavailable as why:
+            print(f"{function.__name__}: {why}")
