@@ -4,21 +4,24 @@ comment. Pure."""
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from hostmesh.plugin import Endpoint
 from hostmesh.registry.resolver import literal
 
 PARSE_STEP = 500
-"""Lines parsed before the data path gets a turn: half a millisecond. Files that small are parsed at once."""
+"""Lines parsed before the data path gets a turn: about a millisecond. Files that small are parsed at once."""
 
 
-class Line(NamedTuple):
-    """One endpoint as written; ``host`` is an address in canonical form, or a name if ``is_name``."""
+class HostLine(NamedTuple):
+    """An endpoint written with a host name, which is still to be resolved."""
 
     host: str
     port: int
     weight: float
-    is_name: bool
+
+
+Line: TypeAlias = Endpoint | HostLine
 
 
 def parse_line(text: str) -> Line | None:
@@ -37,10 +40,10 @@ def parse_line(text: str) -> Line | None:
         raise ValueError(f"expected a port between 1 and 65535, found {port!r}")
     address = literal(host)
     if address is not None:
-        return Line(address, int(port), weight, False)
+        return Endpoint(address, int(port), weight)
     if "/" in host or ":" in host or len(host) > 253:
         raise ValueError(f"expected an address or a host name, found {host!r}")
-    return Line(host.lower(), int(port), weight, True)
+    return HostLine(host.lower(), int(port), weight)
 
 
 def _weight(text: str) -> float:

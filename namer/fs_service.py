@@ -25,7 +25,7 @@ from hostmesh.plugin import (
 )
 from hostmesh.registry.freshness import Freshness
 from hostmesh.registry.walk import Directory, File, Missing, Unreadable
-from namer.fs_format import Line, parsing
+from namer.fs_format import HostLine, Line, parsing
 
 if TYPE_CHECKING:
     from hostmesh.registry.alarms import Alarm
@@ -133,7 +133,8 @@ class Service:
                 if len(where) <= len(self._namer.root_dir):
                     # The registry itself is away (not mounted, being replaced): that says nothing of its
                     # names.
-                    self.fresh.failed(f"rootDir {self._namer.root_dir}: nothing at {where}")
+                    root = self._namer.root_dir
+                    self.fresh.failed(f"rootDir {root}: expected a directory, found none at {where}")
                 else:
                     self._follow_names({})
                     self.fresh.absent(index=self._index())
@@ -153,6 +154,9 @@ class Service:
             self._unusable(f"{self.path}: {error}")
             self._classify()
         else:
+            if not self._namer.shared.alarms.is_running:
+                self._parse(steps)
+                return
             # The next step in a later turn of the loop, so that a large file does not stop the data path.
             self._parse_alarm = self._namer.shared.alarms.after(0.0, partial(self._parse, steps))
 
@@ -182,7 +186,7 @@ class Service:
                 (line.host, line.port): self._resolved.get((line.host, line.port))
                 or resolve(line.host, line.port)
                 for line in lines
-                if line.is_name
+                if isinstance(line, HostLine)
             }
         )
         self._combine()
@@ -211,8 +215,8 @@ class Service:
         pending = False
         cause: str | None = None
         for line in self._lines:
-            if not line.is_name:
-                endpoints.append(Endpoint(line.host, line.port, line.weight))
+            if isinstance(line, Endpoint):
+                endpoints.append(line)
                 continue
             match self._resolved[line.host, line.port].value:
                 case AddrBound(found):

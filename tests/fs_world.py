@@ -198,9 +198,9 @@ class Followed:
 
     @property
     def ports(self) -> list[int] | None:
-        """The ports of the endpoints; None when the addresses are not bound."""
+        """The ports of the endpoints, sorted; None when the addresses are not bound."""
         if isinstance(self.addr, AddrBound):
-            return [endpoint.port for endpoint in self.addr.endpoints]
+            return sorted(endpoint.port for endpoint in self.addr.endpoints)
         return None
 
     @property

@@ -52,6 +52,8 @@ class Alarms:
         self._dead = 0
         self._sleeping_until = -inf
         self._wake = trio.Event()
+        self.is_running = False
+        """Whether alarms ring by themselves."""
 
     def __len__(self) -> int:
         """How many alarms are set."""
@@ -102,14 +104,18 @@ class Alarms:
 
     async def run(self) -> None:
         """Ring alarms until cancelled."""
-        while True:
-            when = self.ring()
-            delay = when - self.env.now()
-            if delay <= 0:
-                await trio.lowlevel.checkpoint()
-                continue
-            self._wake = trio.Event()
-            self._sleeping_until = when
-            with trio.move_on_after(delay):
-                await self._wake.wait()
-            self._sleeping_until = -inf
+        self.is_running = True
+        try:
+            while True:
+                when = self.ring()
+                delay = when - self.env.now()
+                if delay <= 0:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                self._wake = trio.Event()
+                self._sleeping_until = when
+                with trio.move_on_after(delay):
+                    await self._wake.wait()
+                self._sleeping_until = -inf
+        finally:
+            self.is_running = False

@@ -46,6 +46,9 @@ BATCH = 32
 """Paths looked at in one visit to a thread: a hand-over costs more than a look, and results should not wait
 long."""
 
+MAX_SEEN = 1000
+"""Events remembered while a thread looks; with more of them its paths are simply looked at again."""
+
 _Key: TypeAlias = tuple[str, str, int, bool]
 
 
@@ -56,6 +59,8 @@ class _Lane:
     paths: dict[WatchedPath, None] = field(factory=dict)
     due: dict[WatchedPath, None] = field(factory=dict)
     busy: list[WatchedPath] = field(factory=list)
+    seen: list[inotify.Event] = field(factory=list)
+    """Events while a thread looks: they may be about watches that it has just been given."""
     began: float = 0.0
     overdue: bool = False
 
@@ -172,6 +177,7 @@ class FileWatch:
     def _next_batch(self, lane: _Lane) -> None:
         # Busy from here on, although the visit begins a moment later: nobody may start a second one.
         lane.busy = list(lane.due)[:BATCH]
+        lane.seen = []
         lane.began = self.now()
         for watched in lane.busy:
             del lane.due[watched]
@@ -191,6 +197,8 @@ class FileWatch:
                     self._take(watched, found, definite=job.definite)
                 elif found is not None:
                     self._interest.unwanted(found.chain)
+            for event in lane.seen:
+                self._ask_concerned(event, lane.busy)
             self._next_batch(lane)
         self._tidy(root, lane)
 
@@ -287,19 +295,23 @@ class FileWatch:
             self.report("files.overflow", {"paths": len(self)})
             self._ask_all()
             return
-        concerned = self._interest.concerned(event)
+        for lane in self._lanes.values():
+            if lane.busy and len(lane.seen) < MAX_SEEN:
+                lane.seen.append(event)
+            elif lane.busy:
+                for watched in lane.busy:
+                    self._ask(watched, definite=True)
+        self._ask_concerned(event)
         if event.mask & inotify.IGNORED:
             self._interest.gone(event.wd)
-            if concerned is None:
-                return  # we have removed it
-        if concerned is None:
-            # A watch that a thread has made and not told us of yet: what that thread saw may be old by now.
-            concerned = [watched for lane in self._lanes.values() for watched in lane.busy]
+
+    def _ask_concerned(self, event: inotify.Event, among: list[WatchedPath] | None = None) -> None:
         # Attributes and bare creation do not say whether a writer has finished; everything else does.
         definite = bool(event.mask & ~(inotify.CREATE | inotify.ATTRIB | inotify.ISDIR))
-        for watched in concerned:
-            watched.last_event = (event.kind, event.name, self._env.wall())
-            self._ask(watched, definite=definite)
+        for watched in self._interest.concerned(event):
+            if among is None or watched in among:
+                watched.last_event = (event.kind, event.name, self._env.wall())
+                self._ask(watched, definite=definite)
 
     async def _poll(self) -> None:
         resynced = self.now()

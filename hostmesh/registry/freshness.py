@@ -112,12 +112,16 @@ class Freshness:
         now = self._alarms.env.now()
         if not isinstance(self.addr.value, AddrBound):
             self._believed = {}
+        news: list[tuple[str, _Key]] = []
         for key, endpoint in said.items():
             known = self._believed.get(key)
             if known != endpoint:
                 self._believed[key] = endpoint
-                self._write("change" if known else "add", _show(key))
-            self._leaving.pop(key, None)
+                news.append(("change" if known else "add", key))
+        if self._leaving:
+            for key in said.keys() & self._leaving.keys():
+                del self._leaving[key]
+        self._write_all(news)
         if complete:
             for key in self._believed.keys() - said.keys():
                 self._leaving.setdefault(key, now + self.hold_s)
@@ -175,8 +179,7 @@ class Freshness:
         """Believe what has been said for long enough."""
         now = self._alarms.env.now()
         if self._absent_at is not None and self._absent_at <= now:
-            for key in self._believed:
-                self._write("remove", _show(key))
+            self._write_all([("remove", key) for key in self._believed])
             self._write("absent", "")
             self._believed = {}
             self._leaving.clear()
@@ -186,7 +189,7 @@ class Freshness:
         for key in gone:
             del self._leaving[key]
             del self._believed[key]
-            self._write("remove", _show(key))
+        self._write_all([("remove", key) for key in gone])
         if gone:
             self._believe(AddrBound(tuple(self._believed.values())))
         self._arm()
@@ -211,6 +214,12 @@ class Freshness:
 
     def _write(self, action: str, what: str) -> None:
         self._journal.write(self.name, action, what, self.source, self._index)
+
+    def _write_all(self, news: list[tuple[str, _Key]]) -> None:
+        dropped = max(0, len(news) - self._journal.size)
+        self._journal.skip(dropped)
+        for action, key in news[dropped:]:
+            self._write(action, _show(key))
 
     def state(self) -> dict[str, object]:
         """For the admin page: JSON values, times in milliseconds."""

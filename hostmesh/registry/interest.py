@@ -39,11 +39,9 @@ class Interest:
             if not self._entries.setdefault(wd, {}):
                 self._idle.add(wd)
 
-    def concerned(self, event: Event) -> list[WatchedPath] | None:
-        """The paths that an event may have changed; None when nobody is known to have asked for its watch."""
-        entries = self._entries.get(event.wd)
-        if entries is None:
-            return None
+    def concerned(self, event: Event) -> list[WatchedPath]:
+        """The paths that an event may have changed."""
+        entries = self._entries.get(event.wd, {})
         return [watched for watched, names in entries.items() if not event.name or event.name in names]
 
     def gone(self, wd: int) -> None:

@@ -49,6 +49,7 @@ class Journal:
 
     def __init__(self, env: Env, size: int = JOURNAL_SIZE) -> None:
         self._env = env
+        self.size = size
         self._entries: deque[Entry] = deque(maxlen=size)
         self._count = 0
 
@@ -58,6 +59,10 @@ class Journal:
     def write(self, name: str, action: str, what: str, source: str, index: str = "") -> None:
         self._count += 1
         self._entries.append(Entry(self._count, self._env.wall(), name, action, what, source, index))
+
+    def skip(self, count: int) -> None:
+        """Number as many entries as thrown away: a change of more endpoints than the journal holds writes the last."""
+        self._count += count
 
     def entries(self, name: str | None = None, after: int = 0) -> list[Entry]:
         """Those of one name, or all; only those with a number above ``after``."""

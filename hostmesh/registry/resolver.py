@@ -84,6 +84,12 @@ def literal(host: str) -> str | None:
             return None
     if not _NUMERIC.fullmatch(host):
         return None
+    try:
+        # All but the short forms. Strict about leading zeros, so that what it takes is canonical.
+        socket.inet_pton(socket.AF_INET, host)
+        return host
+    except OSError:
+        pass
     parts = host.split(".")
     if any(len(part) > 1 and part.startswith("0") for part in parts):
         return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import frozen
 
+from hostmesh.naming.namer import Metrics
 from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.files import FileWatch
 from hostmesh.registry.resolver import Resolver
@@ -26,10 +27,23 @@ class Shared:
     resolver: Resolver
 
     @classmethod
-    def make(cls, turn: Turn, env: Env, report: Report = no_report) -> Shared:
-        """No I/O, no task. What reports and alarms raise goes where ``turn`` sends its errors."""
+    def make(cls, turn: Turn, env: Env, report: Report = no_report, metrics: Metrics | None = None) -> Shared:
+        """No I/O, no task. What alarms raise goes where ``turn`` sends its errors."""
         alarms = Alarms(env, on_error=turn.on_error)
-        return cls(alarms, FileWatch(turn, env, alarms, report), Resolver(turn, env, alarms, report))
+        files = FileWatch(turn, env, alarms, report)
+        resolver = Resolver(turn, env, alarms, report)
+        if metrics is not None:
+            scope = metrics.scope("files")
+            scope.gauge("paths", lambda: len(files))
+            scope.gauge("watches", lambda: files.watches)
+            scope.gauge("looks", lambda: files.looks)
+            scope = metrics.scope("resolver")
+            scope.gauge("names", lambda: len(resolver))
+            scope.gauge("lookups", lambda: resolver.lookups)
+            scope.gauge("failures", lambda: resolver.failures)
+            scope.gauge("timeouts", lambda: resolver.timeouts)
+            scope.gauge("refused", lambda: resolver.refused)
+        return cls(alarms, files, resolver)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ring alarms, follow files and look names up until cancelled; started when changes are followed."""

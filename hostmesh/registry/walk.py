@@ -119,11 +119,11 @@ def _walk(path: str, watcher: inotify.Inotify | None, result: Look) -> str | Non
             continue
         full = os.path.join(here, part)
         info = _lstat(full)
-        if info is None or not todo or stat.S_ISLNK(info.st_mode):
+        if info is None or not todo or not stat.S_ISDIR(info.st_mode):
             # An entry that may appear, is the end, or may be swapped: the entries of this directory matter.
             _watch(watcher, result, here, part, inotify.ENTRIES)
             info = _lstat(full)
-        if info is None:
+        if info is None or (todo and not stat.S_ISDIR(info.st_mode) and not stat.S_ISLNK(info.st_mode)):
             result.found = Missing("/" + "/".join(asked[: at + 1]))
             return None
         if stat.S_ISLNK(info.st_mode):

@@ -22,7 +22,9 @@ def root(tmp_path: FilePath) -> FilePath:
 
 
 def test_a_name_is_there_before_anything_runs(root: FilePath) -> None:
-    """Command line tools read names without a task."""
+    """Command line tools read names, long files included, without a task."""
+    (root / "long").write_text("127.0.0.1 1\n" * 5_000)
+    assert Followed(World(root), "/long").ports == [1]
     (root / "web").write_text("127.1 8080 * 2.5 # one\n\n# comment\n::1 8081\n")
 
     followed = Followed(World(root), "/web/rest/of/it")
@@ -232,7 +234,7 @@ def test_a_replaced_directory_is_followed(root: FilePath, tmp_path: FilePath) ->
     async def test(world: World) -> None:
         web = Followed(world, "/web")
         await world.until(lambda: web.ports == [1])
-        root.rename(tmp_path / "old")
+        os.rename(root, tmp_path / "old")
         other.rename(root)
         await world.until(lambda: web.ports == [2])
         (root / "web").write_text("127.0.0.1 3\n")
@@ -242,6 +244,43 @@ def test_a_replaced_directory_is_followed(root: FilePath, tmp_path: FilePath) ->
     World(root).run(test)
 
 
+def test_a_root_directory_behind_a_link_may_be_swapped(root: FilePath, tmp_path: FilePath) -> None:
+    """Deployments that point ``current`` at the next release are followed."""
+    (root / "web").write_text("127.0.0.1 1\n")
+    release = tmp_path / "release-2"
+    release.mkdir()
+    (release / "web").write_text("127.0.0.1 2\n")
+    current = tmp_path / "current"
+    current.symlink_to(root)
+    (tmp_path / "next").symlink_to(release)
+
+    async def test(world: World) -> None:
+        web = Followed(world, "/web")
+        await world.until(lambda: web.ports == [1])
+        os.replace(tmp_path / "next", current)
+        await world.until(lambda: web.ports == [2])
+        assert not web.had_a_gap
+
+    World(current).run(test)
+
+
+def test_a_root_directory_that_is_a_file_is_an_error(tmp_path: FilePath) -> None:
+    """It is no registry without names; once it is a directory it is one."""
+    path = tmp_path / "disco"
+    path.write_text("")
+
+    async def test(world: World) -> None:
+        web = Followed(world, "/web")
+        cause = f"rootDir {path}: expected a directory, found none at {path}"
+        await world.until(lambda: web.tree == Failed(cause))
+        path.unlink()
+        path.mkdir()
+        (path / "web").write_text("127.0.0.1 1\n")
+        await world.until(lambda: web.ports == [1])
+
+    World(path).run(test)
+
+
 def test_a_missing_root_directory_is_an_error_and_not_emptiness(root: FilePath, tmp_path: FilePath) -> None:
     """While rootDir is away the last good set stays for as long as it takes; a first look-up is Failed."""
     (root / "web").write_text("127.0.0.1 1\n")
@@ -249,7 +288,7 @@ def test_a_missing_root_directory_is_an_error_and_not_emptiness(root: FilePath, 
     async def test(world: World) -> None:
         web = Followed(world, "/web")
         await world.until(lambda: web.ports == [1])
-        root.rename(tmp_path / "away")
+        os.rename(root, tmp_path / "away")
         await world.until(lambda: "names.source_failed" in world.reported())
         other = Followed(world, "/other")
         await world.until(lambda: isinstance(other.tree, Failed))
