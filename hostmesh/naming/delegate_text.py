@@ -76,8 +76,7 @@ def _label(tree: DelegateTree) -> str:
 
 def _bound_text(tree: DelegateTree) -> str:
     bound = tree.bound
-    if bound is None:
-        return ""
+    assert bound is not None
     text = (
         f": {addr_text(tree.addr)}" if bound.status_code is None else f": always answers {bound.status_code}"
     )

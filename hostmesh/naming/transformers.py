@@ -118,10 +118,9 @@ class Fixed:
 
 
 def _below(prefix: Path, tree: BoundTree) -> BoundTree:
+    # The built-in namers alone bind to a name or to an end, never to a union.
     if isinstance(tree, BoundLeaf):
         return BoundLeaf(evolve(tree.name, id=prefix + tree.name.id))
-    if isinstance(tree, BoundUnion):
-        return BoundUnion(tuple(evolve(each, tree=_below(prefix, each.tree)) for each in tree.branches))
     return tree
 
 

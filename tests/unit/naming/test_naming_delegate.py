@@ -263,6 +263,14 @@ def test_render_transformations() -> None:
     ]
 
 
+def test_render_a_failed_transformation() -> None:
+    """A transformer that cannot bind its own path is named as the one at fault."""
+    tree = World().delegate("", "/#/fs/web", ReplaceConfig(path=Path.read("/$/nope")))
+
+    assert tree.render() == ["* /#/fs/web: /%/io.l5d.replace: Unknown namer: nope for path /$/nope"]
+    assert isinstance(tree.state, Failed)
+
+
 def test_pending() -> None:
     """A tree is pending while a namer or an address in it is."""
     world = World()

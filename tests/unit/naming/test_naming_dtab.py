@@ -116,3 +116,18 @@ def test_prefix_and_dentry_read() -> None:
         Prefix.read("/a =")
     with pytest.raises(DtabError, match="after a dentry"):
         Dentry.read("/a => /b ;")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "matches"),
+    [
+        ("/", "/", True),
+        ("/a", "/", False),
+        ("/a/*", "/a/b/c", True),
+        ("/a/*", "/b/b", False),
+        ("/*", "/a", True),
+    ],
+)
+def test_prefix_matches(prefix: str, path: str, matches: bool) -> None:
+    """A prefix matches by segment, ``*`` any one."""
+    assert Prefix.read(prefix).matches(Path.read(path)) is matches
