@@ -247,6 +247,7 @@ class ClientStack:
         ex.endpoint = ex.last_endpoint = node
         ex.attempt_start = now
         ex.ttfb = None
+        ex.nacked = False
         if node.accrual is not None:
             node.accrual.on_dispatch(now)
         if self.attempt_timeout_ms is not None:

@@ -168,7 +168,12 @@ class EndpointStack(Node):
                 self.accrual.on_failure(now)
             ok = False
         else:
-            client.balancer.finished(self, now, None, False)
+            if ex.nacked:
+                # Not the endpoint's failure, and no reason to send it more: a nack costs it nothing and us a round.
+                client.balancer.finished(self, now, now - ex.attempt_start, True)
+            else:
+                # Nobody waited for the end: the average learns that it took at least this long.
+                client.balancer.abandoned(self, now, now - ex.attempt_start)
             if self.accrual is not None:
                 self.accrual.on_ignorable(now)
             ok = False

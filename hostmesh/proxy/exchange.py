@@ -138,6 +138,8 @@ class Exchange:
     tried: set[EndpointStack] | None = None
     backoffs: Iterator[float] | None = None
     next_delay = 0.0
+    nacked = False
+    """The answer of this attempt said that it was not processed."""
     sent = Sent.NOTHING
     ttfb: float | None = None
     verdict: Verdict = SUCCESS
@@ -324,12 +326,8 @@ class Exchange:
             if verdict is not SUCCESS:
                 client = self.client
                 assert client is not None
-                if (
-                    nack_of(head) is Nack.RETRYABLE
-                    and self.may_resend()
-                    and not self.streamed
-                    and client.may_requeue(self, now)
-                ):
+                self.nacked = nack_of(head) is Nack.RETRYABLE
+                if self.nacked and not self.streamed and client.may_requeue(self, now):
                     self._drop_answer(done, IGNORABLE, now)
                     self.requeues += 1
                     client.requeued()

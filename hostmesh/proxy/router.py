@@ -144,7 +144,7 @@ class Router:
                 read_context(ex, now)
             if ex.local is None:
                 key = self._key(head)
-                route = self._routes.get(key)
+                route = self._routes.get(key) if key is not None else None
                 if route is not None and not route[0].closed:
                     path = route[0]
                     ex.target = route[1]
@@ -159,7 +159,9 @@ class Router:
         path.dispatch(ex, now)
 
     def _keys(self, head: Any) -> Hashable:
-        return tuple([identifier.key(head) for identifier in self.identifiers])
+        keys = tuple([identifier.key(head) for identifier in self.identifiers])
+        # One identifier whose answer may not be remembered is enough.
+        return None if None in keys else keys
 
     def identify(self, head: Any) -> tuple[Path, bytes | None]:
         """The dst path of a request, and its new target when an identifier consumed a part of it.

@@ -64,6 +64,13 @@ class Balancer(Protocol):
         """
         ...
 
+    def abandoned(self, node: Node, now: float, elapsed: float) -> None:
+        """The attempt was given up after ``elapsed`` seconds, not for the node's fault: instead of ``finished``.
+
+        Nobody knows how long it would have taken, only that it took longer than that.
+        """
+        ...
+
     @property
     def nodes(self) -> Sequence[Node]:
         """The nodes in rotation, those on probation included."""
