@@ -136,7 +136,7 @@ def build_router(
         return ClientStack(
             id=name.id,
             addr=name.addr,
-            loop=shared.pump,
+            loop=shared.loop,
             scope=scope,
             limits=RESPONSE_LIMITS,
             balancer=params.load_balancer.mk(rng),
@@ -154,7 +154,7 @@ def build_router(
     return Router(
         label=label,
         env=shared.env,
-        loop=shared.pump,
+        loop=shared.loop,
         scope=scope,
         identifiers=[identifier.mk(config.dst_prefix) for identifier in config.identifier],
         interpreter=interpreter,

@@ -8,6 +8,7 @@ their connections, latencies and accrual; counters are attributes of a tree that
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -40,10 +41,22 @@ RESERVED_DESCRIPTORS = 256
 
 
 class Linker:
-    """Owns listeners, servers and routers. Everything else it is given."""
+    """Owns listeners, servers and routers. Everything else it is given.
 
-    def __init__(self, shared: Shared) -> None:
+    ``bind(ip, port, options)`` opens a listening socket, or raises ConfigError; ``listen`` is given what ``bind``
+    returned and makes a :class:`Listener` of it.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        bind: Callable[[str, int, ListenOptions], Any] = open_listener,
+        listen: Callable[..., Any] = Listener,
+    ) -> None:
         self.shared = shared
+        self._bind = bind
+        self._listen = listen
         self.config: LinkerConfig | None = None
         self.namers: Namers | None = None
         self.routers: dict[str, Router] = {}
@@ -89,8 +102,8 @@ class Linker:
         self.config, self.namers = config, namers
         self.routers, self.interpreters = routers, interpreters
         if old_routers or retired:
-            pump = shared.pump
-            pump.call_at(pump.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
+            loop = shared.loop
+            loop.call_at(loop.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
 
     def _interpreter(self, config: HttpRouterConfig, namers: Namers) -> tuple[str, Interpreter]:
         identity = repr((config.interpreter, [id(namer) for namer in namers.made]))
@@ -108,7 +121,7 @@ class Linker:
                 for server in router.servers:
                     key = (server.ip, server.port)
                     if key not in self.servers:
-                        opened[key] = open_listener(server.ip, server.port, listen_options(server))
+                        opened[key] = self._bind(server.ip, server.port, listen_options(server))
         except ConfigError:
             for sock in opened.values():
                 sock.close()
@@ -133,9 +146,9 @@ class Linker:
                     known[0].options = listen_options(server_config)
                     continue
                 scope = shared.metrics.scope("rt", router.label, "server", settings.name)
-                server = Server(shared.pump, router, settings, scope)
-                listener = Listener(
-                    shared.pump, opened[key], listen_options(server_config), server.accept, self._capacity
+                server = Server(shared.loop, router, settings, scope)
+                listener = self._listen(
+                    shared.loop, opened[key], listen_options(server_config), server.accept, self._capacity
                 )
                 self.servers[key] = (listener, server)
                 listener.start()

@@ -11,8 +11,9 @@ from typing import Any
 
 import trio
 
+from hostmesh.base.env import Env
 from hostmesh.naming.system import SystemNamers
-from hostmesh.pump.clock import SystemEnv
+from hostmesh.pump.loop import Loop
 from hostmesh.pump.pump import Pump
 from hostmesh.registry.shared import Shared as Registry
 from hostmesh.telemetry.metrics import MetricsTree
@@ -22,20 +23,24 @@ SIOCGIFADDR = 0x8915
 
 
 class Shared:
-    """One per process. ``report(event, facts)`` is one line in the log; ``report_error`` one with its traceback."""
+    """One per process. ``report(event, facts)`` is one line in the log; ``report_error`` one with its traceback.
+
+    Without a ``loop`` it makes the pump.
+    """
 
     def __init__(
         self,
         *,
-        env: SystemEnv,
+        env: Env,
         report: Callable[[str, Mapping[str, Any]], None],
         report_error: Callable[[BaseException], None],
+        loop: Loop | None = None,
     ) -> None:
         self.env = env
         self.report = report
         self.report_error = report_error
-        self.pump = Pump(env, report_error)
-        self.turn = self.pump.turn
+        self.loop: Loop = Pump(env, report_error) if loop is None else loop
+        self.turn = self.loop.turn
         self.metrics = MetricsTree()
         self.registry = Registry.make(self.turn, env, report)
         self.files = self.registry.files
@@ -43,6 +48,12 @@ class Shared:
         self.system = SystemNamers(self.turn, self.resolver)
         self._tasks: dict[int, tuple[object, trio.CancelScope]] = {}
         self._nursery: trio.Nursery | None = None
+
+    @property
+    def pump(self) -> Pump:
+        """The loop of a daemon; a virtual loop has no statistics and no guest."""
+        assert isinstance(self.loop, Pump)
+        return self.loop
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the registries' tasks and those of plugins that are started, until cancelled."""
