@@ -57,6 +57,8 @@ class Lookup(Computed[State[LookupTree]]):
         if self._namer.lookups.get(self._path) is self:
             del self._namer.lookups[self._path]
         super()._deactivate()
+        # Its bound name holds an address that is no longer followed: whoever comes back starts anew.
+        self._value = PENDING
 
     def _tree(self, read: Read) -> State[LookupTree]:
         for depth, segment in enumerate(self._path, 1):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hostmesh.base.var import Turn, Var
 from hostmesh.naming.addr import ADDR_NEG, ADDR_PENDING, Addr, AddrBound, AddrFailed, Endpoint
@@ -334,3 +336,43 @@ def test_a_change_larger_than_the_journal_leaves_its_end() -> None:
         (3, "10.0.0.1:3"),
         (4, "10.0.0.1:4"),
     ]
+
+
+WORDS = st.one_of(
+    st.frozensets(st.integers(1, 5)),
+    st.just("absent"),
+    st.just("failed"),
+)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), WORDS), max_size=30))
+def test_whatever_a_source_says_nothing_is_lost_early_or_kept_late(
+    words: list[tuple[float, frozenset[int] | str]],
+) -> None:
+    """What a healthy source lists is there; what it has not listed for the hold is not; errors remove nothing."""
+    name = Name()
+    time = 0.0
+    last: frozenset[int] | str | None = None
+    healthy = True
+    for delay, word in words:
+        time += delay
+        before = name.ports(time)
+        if word == "failed":
+            name.fresh.failed("x")
+            healthy = False
+            if last is not None:
+                assert before == name.ports(time)
+            continue
+        healthy, last = True, word
+        if word == "absent":
+            name.fresh.absent()
+            assert name.ports(time) == (before if isinstance(before, list) else "neg")
+        else:
+            name.fresh.found(ends(*word))
+            now = name.ports(time)
+            assert set(word) <= set(now)
+            assert set(now) <= set(word) | (set(before) if isinstance(before, list) else set())
+
+    if last is not None and healthy:
+        assert name.ports(time + 2.0) == ("neg" if last == "absent" else sorted(last))
+        assert len(name.alarms) == 0
