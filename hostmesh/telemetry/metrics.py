@@ -10,6 +10,7 @@ A name is a tuple of nodes, and a node's own name may contain ``/`` (``svc/web``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 
 from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram
@@ -43,6 +44,23 @@ class Counter:
 
     def __repr__(self) -> str:
         return f"Counter({self.value})"
+
+
+class CounterOf(Counter):
+    """A counter that somebody else keeps: read through a function, exported as any counter."""
+
+    __slots__ = ("_last", "fn")
+
+    def __init__(self, fn: Callable[[], int]) -> None:
+        self.fn = fn
+        self._last = 0
+
+    @property
+    def value(self) -> int:  # type: ignore[override]
+        """The number now; the last known one when the function fails, since a counter must not fall."""
+        with suppress(Exception):
+            self._last = int(self.fn())
+        return self._last
 
 
 class Gauge:
@@ -201,6 +219,21 @@ class Scope:
             node.metric = Gauge(fn)
         if not isinstance(node.metric, Gauge):
             raise TypeError(f"{name} is a {type(node.metric).__name__}, not a Gauge")
+        node.metric.fn = fn
+        return node.metric
+
+    def counter_of(self, name: str, fn: Callable[[], int]) -> CounterOf:
+        """The counter of that name below this node, whose value ``fn`` knows; the last function wins, as for
+        gauges.
+
+        For numbers that pure code keeps as plain attributes (a balancer's rebuilds): a gauge would show the
+        same value, but exporters treat counters differently, and ``rate()`` only makes sense of those.
+        """
+        node = self.scope(name)
+        if node.metric is None:
+            node.metric = CounterOf(fn)
+        if not isinstance(node.metric, CounterOf):
+            raise TypeError(f"{name} is a {type(node.metric).__name__}, not a CounterOf")
         node.metric.fn = fn
         return node.metric
 

@@ -94,7 +94,7 @@ def test_libraries_are_quiet_at_first(log: Log) -> None:
     assert log.logs.levels()["httpx"] == "WARNING"
 
 
-def test_what_repeats_is_limited_and_the_rest_told(log: Log) -> None:
+def test_r13_what_repeats_is_limited_and_the_rest_told(log: Log) -> None:
     """Of one event a number is written per interval; the next line says how many were not; others are not
     touched."""
     ours, library = log.logs.logger("hostmesh.x"), logging.getLogger("library")
@@ -123,7 +123,7 @@ def test_the_number_of_events_told_apart_is_bounded(log: Log, monkeypatch: pytes
     assert [line["event"] for line in log.lines()] == ["a", "b", "c", "a"]
 
 
-def test_secrets_are_masked(log: Log) -> None:
+def test_x7_secrets_are_masked(log: Log) -> None:
     """Values under keys that say so are not written, at any depth."""
     log.logs.logger("hostmesh.x").info(
         "sent", Authorization="Bearer x", headers={"Set-Cookie": "a", "host": "web"}, vault_token="t", port=1
@@ -148,7 +148,7 @@ class StuckStream(io.StringIO):
         return super().write(text)
 
 
-def test_a_pipe_that_nobody_reads_costs_lines_and_not_time() -> None:
+def test_r13_a_pipe_that_nobody_reads_costs_lines_and_not_time() -> None:
     """With a stuck stream lines over the bound are dropped and counted, and nobody waits."""
     stream = StuckStream()
     handler = QueuedHandler(stream, max_lines=2)

@@ -71,7 +71,7 @@ def test_what_gathered_is_written_together() -> None:
     assert counters(tree) == {"written": 200, "dropped": 0, "lost": 0}
 
 
-def test_a_full_queue_drops_and_counts() -> None:
+def test_r13_a_full_queue_drops_and_counts() -> None:
     """Over its bounds, in items or in bytes, the queue takes nothing, and the data path does not wait."""
     tree, sink = MetricsTree(), Sink()
     by_count = BatchWriter(line, sink.write, scope=tree, log=ListLog(), max_items=3)
@@ -159,7 +159,7 @@ def test_the_last_lines_are_written_when_it_is_cancelled(monkeypatch: pytest.Mon
     assert sink.batches == [b"1\n"]
 
 
-def test_a_sink_that_hangs_does_not_hold_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r13_a_sink_that_hangs_does_not_hold_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a write that never returns, the stop takes no longer than the flush may."""
     monkeypatch.setattr(batch, "FLUSH_S", 0.01)
     sink = Sink()

@@ -14,7 +14,7 @@ from tests.unit.telemeters.fakes import StillEnv, deps
 from tests.unit.telemetry.records import record
 
 
-def test_the_line_says_all_about_an_exchange() -> None:
+def test_x7_the_line_says_all_about_an_exchange() -> None:
     """One JSON object with every key, times in milliseconds, and no query string."""
     line = CanonicalFormat()(
         (record(target=b"/a?token=x", status=503, reason="no-endpoints", failed=True), 7)
@@ -99,7 +99,7 @@ def lines(log: CanonicalLog, path: Path, *calls: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_flood_of_failures_is_a_burst_of_lines(tmp_path: Path) -> None:
+def test_r13_a_flood_of_failures_is_a_burst_of_lines(tmp_path: Path) -> None:
     """Of a thousand equal failures a hundred are logged, the rest counted and told later."""
     env = StillEnv()
     shared = deps(env)

@@ -95,7 +95,7 @@ def test_another_kind_under_a_taken_name_is_refused() -> None:
         tree.gauge("a", lambda: 0)
 
 
-def test_names_over_the_bound_share_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p6_names_over_the_bound_share_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up names cannot fill the memory: from the bound on they count together."""
     monkeypatch.setattr(metrics, "MAX_CHILDREN", 2)
     tree = MetricsTree()
@@ -179,3 +179,20 @@ def test_a_window_is_chosen_by_name() -> None:
 
     assert [stat.window(w).count for w in ("last", "current", "all")] == [1, 2, 3]
     assert stat.count == 3
+
+
+def test_a_counter_may_be_kept_by_somebody_else() -> None:
+    """A counter read through a function is a counter: live, whole, of the last function, and it never
+    falls."""
+    tree = MetricsTree()
+    kept = [3]
+    counter = tree.counter_of("rebuilds", lambda: kept[0])
+    kept[0] = 4
+    assert (counter.value, tree.counter("rebuilds").value, repr(counter)) == (4, 4, "Counter(4)")
+
+    tree.counter_of("rebuilds", lambda: kept[5])
+    assert counter.value == 4
+
+    tree.counter("plain")
+    with pytest.raises(TypeError, match="plain is a Counter, not a CounterOf"):
+        tree.counter_of("plain", lambda: 0)

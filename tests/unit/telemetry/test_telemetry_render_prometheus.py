@@ -45,6 +45,18 @@ def test_the_names_are_those_of_linkerd() -> None:
     )
 
 
+def test_names_of_a_namer_are_labels() -> None:
+    """What a namer says of each name is one metric with the name as label, and not a metric per name."""
+    tree = MetricsTree()
+    for name in ("/#/io.l5d.fs/a-b", "/#/io.l5d.fs/a_b"):
+        tree.scope("namer", "#/io.l5d.fs", "age_ms").gauge(name, lambda: 5)
+
+    assert parsed("".join(render(tree)))["namer:__io_l5d_fs:age_ms"] == (
+        "gauge",
+        {(("name", "/#/io.l5d.fs/a-b"),): 5.0, (("name", "/#/io.l5d.fs/a_b"),): 5.0},
+    )
+
+
 def test_reasons_of_failures_are_labels() -> None:
     """Below a scope failures/a/b is failures with exception="a:b"; elsewhere it stays a name."""
     tree = MetricsTree()
