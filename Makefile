@@ -6,6 +6,7 @@
 #   make test     every test
 #   make bench    cost and latency beside nginx, HAProxy and Envoy   (ARGS="--quick hostmesh envoy")
 #   make fuzz     a million generated messages through lane and judge (ARGS="--seed 7 --count 50000")
+#   make docs     the generated parts of docs/ (tests fail while they are out of date)
 #   make lock     requirements.lock and requirements-dev.lock from pyproject.toml
 #   make servers  tools that some tests need and that are no dependency of hostmesh
 
@@ -15,7 +16,7 @@ ARGS ?=
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: run check fast test bench fuzz lock servers format clean
+.PHONY: run check fast test bench fuzz docs lock servers format clean
 
 run: .venv/.installed
 	@$(BIN)/hostmesh demo $(ARGS)
@@ -43,6 +44,10 @@ bench: .venv/.installed
 
 fuzz: .venv/.installed
 	@$(BIN)/python -m tests.fuzz.lane_vs_h11 $(or $(ARGS),--count 1000000)
+
+docs: .venv/.installed
+	@$(BIN)/python -m hostmesh.config.docs > docs/config.md
+	@$(BIN)/python -m tests.threat_model
 
 lock: .venv/.installed
 	$(LOCK) --output-file requirements.lock pyproject.toml

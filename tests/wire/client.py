@@ -49,10 +49,14 @@ class Response:
         return str(self.json()["name"])
 
     def seen(self, name: str) -> str | None:
-        """What the endpoint saw in the request field of that name."""
+        """What the endpoint saw in the first request field of that name."""
+        return next(iter(self.seen_all(name)), None)
+
+    def seen_all(self, name: str) -> list[str]:
+        """What the endpoint saw in all request fields of that name."""
         fields = self.json()["fields"]
         assert isinstance(fields, list)
-        return next((value for key, value in fields if key.lower() == name.lower()), None)
+        return [value for key, value in fields if key.lower() == name.lower()]
 
 
 class RawClient:
