@@ -18,6 +18,7 @@ from hostmesh.base.var import Var
 from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPending, Endpoint
 from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.client_session import ClientSession
+from hostmesh.proxy.diagnostics import answer_here
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.accrual import Accrual, AccrualCounters
@@ -241,6 +242,9 @@ class ClientStack:
             node = other_node
         if ex.local is not None and (why := ex.router.refused_by_policy(ex, node.endpoint)) is not None:
             ex.fail(MeshError(Reason.POLICY_DTAB, why, status=403, side=Side.CALLER))
+            return
+        if ex.diagnosis is not None and ex.diagnosis.ends_here:
+            answer_here(ex, self, node, now)
             return
         self.balancer.started(node, now)
         self.stats.pending += 1

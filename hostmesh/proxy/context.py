@@ -13,6 +13,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.syntax import DtabError
 from hostmesh.protocol.context import TraceId, count_hops, decode_rate, is_chosen, root_trace
+from hostmesh.proxy.diagnostics import diagnosis_of
 from hostmesh.routing.deadline import Deadline, parse_deadlines
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ def read_context(ex: Exchange, now: float) -> None:
     ex.drop = router.owned_fields
     if settings.timestamp_header is not None:
         ex.drop |= {settings.timestamp_header.lower()}
+    if head.method == b"TRACE":
+        ex.diagnosis = diagnosis = diagnosis_of(head)
+        if diagnosis is not None and diagnosis.max_forwards is not None:
+            ex.drop |= {b"max-forwards"}
+            context.forwarded += diagnosis.line
     ex.context = context
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.proxy.diagnostics import with_context
 from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.retry import Nack, nack_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h1_head import RequestHead, ResponseHead
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.context import Context
+    from hostmesh.proxy.diagnostics import Diagnosis
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.proxy.forwarded import Party
     from hostmesh.proxy.path_stack import Branch, PathStack
@@ -138,6 +140,8 @@ class Exchange:
     tried: set[EndpointStack] | None = None
     backoffs: Iterator[float] | None = None
     next_delay = 0.0
+    diagnosis: Diagnosis | None = None
+    """Set for a TRACE that asks where it goes."""
     nacked = False
     """The answer of this attempt said that it was not processed."""
     sent = Sent.NOTHING
@@ -343,6 +347,11 @@ class Exchange:
             self.total_timer = None
         self.committed = True
         self.status = status
+        if self.diagnosis is not None and self.diagnosis.add_context:
+            self.caller.send_whole(self, with_context(self, head, chunk, done, now))
+            self._drop_answer(done, self.verdict, now)
+            self.finish(status, ok=self.verdict is SUCCESS, now=now)
+            return
         self.response_bytes = len(chunk)
         self.caller.send_head(self, head, chunk, done)
         if done:

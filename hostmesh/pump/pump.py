@@ -31,6 +31,11 @@ BATCH = 32
 API and namers are never far away. Level-triggered epoll reports the rest next time."""
 
 
+TURN = 64
+"""Callbacks of Vars run between two batches: a new base dtab re-evaluates a thousand names at some 30 us each, and
+sockets must not wait for all of them."""
+
+
 class Pump:
     """Drives callbacks of descriptors, timers and turns on one thread.
 
@@ -115,7 +120,7 @@ class Pump:
                     self.report(error)
         self.wheel.run(start, self.report)
         if turn:
-            turn.run()
+            turn.run(TURN)
         if self._closing:
             for sock in self._closing:
                 sock.close()
