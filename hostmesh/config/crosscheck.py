@@ -112,9 +112,10 @@ def _clash(one: str, other: str) -> bool:
 
 def _ports(report: Report, root: Node, made: list[Made]) -> None:
     seen: dict[int, list[_Listener]] = {}
+    wrong = {mistake.path for mistake in report.mistakes}
     for listener in _listeners(made):
-        if listener.port == 0:
-            continue
+        if listener.port == 0 or wrong & {show_path(listener.path), show_path((*listener.path[:-1], "ip"))}:
+            continue  # the system chooses, or what stands here is only the default in the place of a mistake
         for earlier in seen.get(listener.port, []):
             if _clash(earlier.ip, listener.ip):
                 place = show_path(earlier.path[:-1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Collection, Mapping
+from enum import Enum
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from hostmesh.config.shape import Bounds, Field
@@ -37,5 +39,9 @@ def noun(tp: Any) -> str:
     nouns = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     if tp in nouns:
         return nouns[tp]
+    if isinstance(tp, type) and issubclass(tp, Enum):
+        return "one of: " + ", ".join(str(member.value) for member in tp)
+    if isinstance(tp, type) and issubclass(tp, PurePath):
+        return "a file path"
     name = getattr(tp, "__name__", "a value")
     return {"Path": "a path that starts with '/'", "Dtab": "a dtab"}.get(name, "a mapping")

@@ -102,16 +102,11 @@ class ValueConverter(ABC):
             return tp.read(text)
         except ValueError as error:
             message = str(getattr(error, "message", error))
-            line = (
-                node.text_line + max(getattr(error, "line", 1) - 1, 0)
-                if "\n" in node.text
-                else node.text_line
-            )
-            lines = text.splitlines()
-            shown = (
-                lines[error_line - 1] if 0 < (error_line := getattr(error, "line", 1)) <= len(lines) else text
-            )
-            self.report.mistake(line, path, f"found {quote(shown.strip())}, expected {noun}: {message}")
+            lines = text.rstrip().splitlines() or [text]
+            # "Found the end" is on the last line that says something, not below it in somebody else's.
+            at = min(getattr(error, "line", 1), len(lines)) - 1
+            shown = quote(lines[at].strip())
+            self.report.mistake(node.text_line + at, path, f"found {shown}, expected {noun}: {message}")
             return BAD
 
     def _annotated(self, arguments: tuple[Any, ...], node: Node, path: KeyPath) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hostmesh.cli import MISTAKES, OK, USAGE, main
+from hostmesh.cli import INTERRUPTED, MISTAKES, OK, USAGE, main
 
 FINE = "routers:\n- protocol: http\n  servers:\n  - port: 4140\n"
 BAD = "routers:\n- protocol: http\n  srevers: []\n  servers: [{port: nine}]\n"
@@ -79,6 +79,30 @@ def test_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == (
         f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory\n"
     )
+
+
+@pytest.mark.parametrize("command", [["run"], ["delegate", "/svc/web"]], ids=lambda command: command[0])
+def test_commands_refuse_a_bad_file(write, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:  # type: ignore[no-untyped-def]
+    """What would use a bad file prints the same report as check."""
+    name, *rest = command
+
+    code = main([name, write(BAD), *rest])
+
+    assert code == MISTAKES
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "mesh.yaml:3: routers[0].srevers: found the unknown key 'srevers', expected 'servers'"
+    )
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command with the code that shells expect, and no traceback."""
+
+    def interrupted(_file: str) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hostmesh.config.load.read_file", interrupted)
+
+    assert main(["check", "mesh.yaml"]) == INTERRUPTED
 
 
 @pytest.mark.parametrize("arguments", [[], ["check"], ["fly"], ["check", "a", "b"], ["-validate"]])

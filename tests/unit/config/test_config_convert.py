@@ -11,10 +11,12 @@ from attrs import field, frozen, validators
 
 from hostmesh.base.plugin import PluginConfig
 from hostmesh.config.convert import BAD, Converter
+from hostmesh.config.nouns import noun
 from hostmesh.config.registry import Registry
 from hostmesh.config.report import Report
 from hostmesh.config.shape import Bounds, Text, camel, fields_of
 from hostmesh.config.source import read_source
+from hostmesh.config.to_json import to_json
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
 
@@ -276,6 +278,73 @@ def test_field_type_without_yaml_form_is_a_programming_mistake() -> None:
 
     with pytest.raises(TypeError, match="which has no YAML form"):
         convert("odd: 1", Odd)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        (bool, "true or false"),
+        (float, "a number"),
+        (str | None, "text"),
+        (int | Inner, "a whole number or a mapping"),
+        (Literal["a", "b"], "one of: a, b"),
+        (dict[str, int], "a mapping"),
+        (list[int], "a list"),
+        (Annotated[float, Bounds(0)], "a number, at least 0"),
+        (Annotated[int, Bounds(None, 5)], "a whole number"),
+        (Annotated[str, Text(lambda _text: None)], "text"),
+        (Dtab, "a dtab"),
+        (Colour, "one of: red, blue"),
+        (FilePath, "a file path"),
+    ],
+)
+def test_missing_key_says_what_it_takes(annotation: Any, expected: str) -> None:
+    """Every type has words for what is expected."""
+    assert expected == noun(annotation)
+
+
+def test_plugins_of_a_type_checking_import_are_named_after_their_field() -> None:
+    """A class imported only for the type checker needs no metadata if its field is called like the slot."""
+
+    @frozen(kw_only=True)
+    class Late:
+        backoff: OnlyWhileTypeChecking | None = None  # type: ignore[name-defined]  # noqa: F821
+        backoffs: tuple[OnlyWhileTypeChecking, ...] = ()  # type: ignore[name-defined]  # noqa: F821
+
+    value, report = convert("backoff: {kind: slow}\nbackoffs: [{kind: slow}]", Late)
+
+    assert report.mistake_lines() == []
+    assert (value.backoff.kind, len(value.backoffs)) == ("io.l5d.slow", 1)
+
+
+def test_annotation_that_cannot_be_evaluated_is_a_programming_mistake() -> None:
+    """A name that does not exist at run time is found when the class is first used."""
+
+    @frozen(kw_only=True)
+    class Late:
+        thing: OnlyWhileTypeChecking | None = None  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(TypeError, match=r"Late\.thing: cannot evaluate"):
+        convert("{}", Late)
+
+
+def test_json_form_of_every_type() -> None:
+    """What was read is shown as it would be written, unset keys left out."""
+    value, _report = convert(
+        "colour: blue\nfile: a/b\nmapping: {a: 1}\npath: /a\ndtab: /a => /b\nasSet: [x]\n"
+    )
+
+    shown = to_json(value)
+
+    assert [shown[key] for key in ("colour", "file", "mapping", "path", "dtab", "asSet")] == [
+        "blue",
+        "a/b",
+        {"a": 1},
+        "/a",
+        "/a=>/b",
+        ["x"],
+    ]
+    assert "inner" not in shown
 
 
 def test_shape_is_computed_once() -> None:
