@@ -42,7 +42,7 @@ class Shared:
         self.loop: Loop = Pump(env, report_error) if loop is None else loop
         self.turn = self.loop.turn
         self.metrics = MetricsTree()
-        self.registry = Registry.make(self.turn, env, report)
+        self.registry = Registry.make(self.turn, env, report, self.metrics.scope("registry"))
         self.files = self.registry.files
         self.resolver = self.registry.resolver
         self.system = SystemNamers(self.turn, self.resolver)

@@ -19,6 +19,11 @@ MAX_INFORMATIONAL = 10
 """1xx responses accepted per exchange (hardening F14): 100 and 103 need two."""
 
 
+SMALL_READ = 1400
+"""Body bytes with a head below which the rest may be held back by Nagle's algorithm at the endpoint: less than a
+segment. Longer pieces are acknowledged by the kernel in time."""
+
+
 class ClientSession:
     """The endpoint's half of exchanges. Its transport belongs to it; :meth:`close` and errors end both."""
 
@@ -159,6 +164,7 @@ class ClientSession:
             if head is None:
                 self._buf = buf
                 self._searched = len(buf)
+                self._transport.acknowledge()
                 return
             self._searched = 0
             if not head.informational:
@@ -196,6 +202,8 @@ class ClientSession:
             body = response_body(head, self.endpoint.client.limits)
             if length == UNTIL_CLOSE:
                 self._keep = False
+            if size - end < SMALL_READ:
+                self._transport.acknowledge()
             if size == end:
                 self._body = body
                 ex.on_response(head, b"", False)

@@ -54,6 +54,8 @@ class Transport(Protocol):
     bytes_in: int
     bytes_out: int
     """Bytes the kernel has taken so far."""
+    unsent: bool
+    """Whether bytes that were written still wait for the kernel."""
     peer: Address
     local: Address
 
@@ -64,6 +66,10 @@ class Transport(Protocol):
         ...
 
     def resume(self) -> None: ...
+
+    def acknowledge(self) -> None:
+        """Acknowledge at once what has been received: the peer may hold back the rest of a message until then."""
+        ...
 
     def shutdown_write(self) -> None:
         """Send FIN after what is buffered; reading goes on."""

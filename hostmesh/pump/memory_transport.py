@@ -267,6 +267,9 @@ class MemoryTransport:
 
     # -- ends -----------------------------------------------------------------------------------------------------
 
+    def acknowledge(self) -> None:
+        """Nothing is delayed here."""
+
     def shutdown_write(self) -> None:
         if not self._shut and self._state == 0:
             self._shut = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import deque
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
@@ -34,12 +35,16 @@ LINGER_READ = 256 * 1024
 LINGER_TIME = 2.0
 """Seconds that such a lingering close may take."""
 
+PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED})
+"""Write errors after which the kernel tells a reader the rest, and then the end."""
+
 
 class SocketTransport:
     """One connected, non-blocking socket, owned: it is closed here and nowhere else."""
 
     __slots__ = (
         "_armed",
+        "_broken",
         "_eof",
         "_fd",
         "_hung",
@@ -79,6 +84,8 @@ class SocketTransport:
         self._paused = False
         self._hung = False
         self._eof = False
+        self._broken: OSError | None = None
+        """What a write failed with; reading goes on until the end is found there."""
         self._shut = False
         self._state = 0
         self._read_size = READ_SMALL
@@ -95,6 +102,10 @@ class SocketTransport:
     def closed(self) -> bool:
         return self._state != 0
 
+    @property
+    def unsent(self) -> bool:
+        return self._out_bytes > 0
+
     def on_event(self, mask: int) -> None:
         """Readiness, from the pump. One read per readiness: fairness between connections is the kernel's order."""
         if mask & EPOLLIN and not self._paused:
@@ -103,7 +114,7 @@ class SocketTransport:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._lost(error)
+                self._lost(self._broken or error)
                 return
             if data:
                 size = len(data)
@@ -125,25 +136,30 @@ class SocketTransport:
     def _on_eof(self) -> None:
         self._eof = True
         self._arm(self._armed & ~EPOLLIN)
-        if self._state:
-            self._finish_close()
+        if self._broken is not None:
+            # Not an end that the peer chose: a body that lasts until the connection ends is cut, not complete.
+            self._lost(self._broken)
+        elif self._state:
+            if not self._out:
+                self._finish_close()
         else:
             self.session.eof_received()  # type: ignore[union-attr]  # set before the batch in which it was opened ended
 
     def _on_hang_up(self) -> None:
         # Level-triggered epoll reports HUP and ERR whatever is armed. While reading is paused we cannot consume the
         # condition, so the descriptor leaves the set until resume() (else the loop spins).
-        if self._paused and not self._eof and self._state == 0:
+        if self._paused and not self._eof and self._state == 0 and not self._out:
             self._hung = True
             self._pump.remove(self._fd)
             self._armed = 0
             return
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._lost(
-            OSError(error, errno.errorcode.get(error, "?"))
-            if error
-            else ConnectionResetError(errno.ECONNRESET, "hung up")
-        )
+        if self._broken is not None:
+            self._lost(self._broken)
+        elif error:
+            self._lost(OSError(error, os.strerror(error)))
+        else:
+            self._lost(ConnectionResetError(errno.ECONNRESET, "hung up"))
 
     def _arm(self, mask: int) -> None:
         if mask != self._armed and self._state != 2 and not self._hung:
@@ -176,7 +192,7 @@ class SocketTransport:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self._fail_later(error)
+                self._write_failed(error)
                 return
             self.bytes_out += sent
             if sent == len(data):
@@ -206,7 +222,10 @@ class SocketTransport:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            self._lost(error)
+            if self._state:
+                self._lost(error)
+            else:
+                self._write_failed(error)
             return
         if not out:
             self._arm(self._armed & ~EPOLLOUT)
@@ -229,6 +248,14 @@ class SocketTransport:
         else:
             self._stall = self._pump.call_at(self._pump.now() + WRITE_STALL, self._stalled, self.bytes_out)
 
+    def acknowledge(self) -> None:
+        # A peer with Nagle's algorithm that writes head and body apart waits for our delayed ACK, 40 ms. Asked for
+        # only when a message is known to be incomplete, so whole messages pay nothing.
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError as error:
+            self._fail_later(error)
+
     def shutdown_write(self) -> None:
         if not self._shut and self._state == 0:
             self._shut = True
@@ -247,6 +274,10 @@ class SocketTransport:
             self._state = 1
             if not self._out:
                 self._half_close()
+            else:
+                # What the peer still sends is not for us; reading it away waits until our last byte has left, or a
+                # large upload would use up the lingering while the answer is still on its way.
+                self._arm(self._armed & ~EPOLLIN)
 
     def _half_close(self) -> None:
         # Closing with unread input makes the kernel send a reset, which can destroy the answer on its way to the
@@ -298,6 +329,34 @@ class SocketTransport:
             except OSError as error:
                 self._pump.report(error)
             self.abort()
+
+    def _write_failed(self, error: OSError) -> None:
+        """Nothing can be written any more; what the peer said before it broke the connection is still to be read.
+
+        An endpoint that answers early and closes resets the upload: its answer lies in front of the reset.
+        """
+        if error.errno not in PEER_GONE:
+            self._fail_later(error)
+            return
+        self._broken = error
+        self._shut = True
+        self._out.clear()
+        self._out_bytes = 0
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if self._eof:
+            self._fail_later(error)
+            return
+        self._arm(self._armed & ~EPOLLOUT)
+        if self.blocked:
+            self.blocked = False
+            if self.session is not None:
+                self._pump.turn.call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
+        if self._state == 0 and self.session is not None:
+            self.session.writable()
 
     def _fail_later(self, error: OSError) -> None:
         # write() runs inside a session's own method; telling it now would re-enter it.
