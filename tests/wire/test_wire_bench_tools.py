@@ -1,0 +1,88 @@
+"""The bench's own tools tell the truth: its generator, its endpoint and its requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench import requests
+from tests.bench.load import Endpoint, HeldConnections, compile_tools, openload
+from tests.bench.measure import cpu_seconds, family, resident_mb
+
+CORE = 0
+
+pytestmark = pytest.mark.server("gcc")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    compile_tools()
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "sent"), [(500, 0.4, 200), (0, -300, 300)], ids=["open", "closed"]
+)
+def test_counts_of_caller_and_endpoint_agree(tmp_path: Path, rate: float, seconds: float, sent: int) -> None:
+    """Every request is sent once, answered once and counted once."""
+    file = tmp_path / "varied.bin"
+    requests.write_templates(file, requests.varied(["a", "b"], 20))
+    endpoint = Endpoint(CORE, 64)
+    try:
+        outcome = openload(CORE, endpoint.port, 4, rate, seconds, file)
+
+        assert (outcome.completed, outcome.bad, endpoint.count()) == (sent, 0, sent)
+    finally:
+        endpoint.stop()
+
+
+def test_uploads_are_read_to_their_end(tmp_path: Path) -> None:
+    """Bodies larger than any buffer are taken whole, and the connection goes on."""
+    file = tmp_path / "upload.bin"
+    requests.write_templates(file, requests.upload("web"))
+    endpoint = Endpoint(CORE, 64)
+    try:
+        outcome = openload(CORE, endpoint.port, 2, 0, -10, file)
+
+        assert (outcome.completed, outcome.bad, endpoint.count()) == (10, 0, 10)
+    finally:
+        endpoint.stop()
+
+
+def test_held_connections_carried_a_request_each(tmp_path: Path) -> None:
+    """Connections that are held were used once and no more."""
+    file = tmp_path / "plain.bin"
+    requests.write_templates(file, requests.plain("web"))
+    endpoint = Endpoint(CORE, 64)
+    try:
+        held = HeldConnections(CORE, endpoint.port, 50, file)
+
+        assert (held.outcome.completed, endpoint.count()) == (50, 50)
+        held.release()
+    finally:
+        endpoint.stop()
+
+
+def test_varied_requests_are_as_announced() -> None:
+    """600 to 900 bytes of head, all names, and slots for what differs each time."""
+    names = [f"n{n}" for n in range(50)]
+
+    heads = requests.varied(names)
+
+    assert min(map(len, heads)) >= 600
+    assert max(map(len, heads)) <= 900
+    assert {head.split(b"Host: ")[1].split(b"\r\n")[0].decode() for head in heads} == set(names)
+    assert {len(requests.slots(head)) for head in heads} == {8}
+
+
+def test_costs_of_another_process_can_be_read(tmp_path: Path) -> None:
+    """CPU time and memory of a child are positive and come from the kernel."""
+    endpoint = Endpoint(CORE, 64)
+    try:
+        pids = family(endpoint.process.pid)
+
+        assert len(pids) >= 1
+        assert cpu_seconds(pids) > 0
+        assert resident_mb(pids[:1]) > 0
+    finally:
+        endpoint.stop()
