@@ -26,6 +26,15 @@ SUCCESS_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 1.0\r\n"
 FAILURE_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 0.0\r\n"
 
 
+def cut_short() -> MeshError:
+    return MeshError(
+        Reason.BAD_REQUEST,
+        "caller closed the connection in the middle of a request head",
+        status=400,
+        side=Side.CALLER,
+    )
+
+
 class CallerSession:
     """The caller's half of exchanges. Owns its transport."""
 
@@ -36,6 +45,7 @@ class CallerSession:
         "_close",
         "_compressor",
         "_ex",
+        "_half_closed",
         "_held",
         "_parties",
         "_paused",
@@ -44,6 +54,7 @@ class CallerSession:
         "_server",
         "_timer",
         "_transport",
+        "_unused",
         "head_since",
         "idle_since",
         "opened",
@@ -63,8 +74,12 @@ class CallerSession:
         self._close = False
         """This exchange is the connection's last."""
         self._paused = False
+        self._half_closed = False
+        """The caller has said that it sends no more; what it has sent is still answered."""
         self._parties: tuple[Party, Party] | None = None
         self._seen_bytes = -1
+        self._unused = True
+        """No request has arrived yet."""
         self.opened = now
         self.idle_since = now
         self.head_since = now
@@ -114,11 +129,12 @@ class CallerSession:
         server = self._server
         head = parse_request(buf, server.limits, 0, self._searched)
         if head is None:
+            if self._half_closed:
+                raise cut_short()
             if not self._searched:
                 self.head_since = now = server.loop.now()
-                if self._timer is not None:
-                    self._timer.cancel()
-                self._timer = server.loop.call_at(now + server.head_time, self._check_time)
+                self._stop_timer()
+                self._timer = server.loop.call_at(self._head_due(), self._check_time)
             self._buf = buf
             self._searched = len(buf)
             return
@@ -129,6 +145,7 @@ class CallerSession:
             head = without_context(head)
         ex = Exchange(self, server, head, now)
         self._ex = ex
+        self._unused = False
         self._close = not head.keep_alive
         stats = server.stats
         stats.pending += 1
@@ -160,8 +177,7 @@ class CallerSession:
 
     def _watch_body(self) -> None:
         self._seen_bytes = -1
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         self._timer = self._server.loop.call_at(
             self._server.loop.now() + self._server.body_idle, self._check_time
         )
@@ -197,29 +213,27 @@ class CallerSession:
         ex = self._ex
         if ex is None:
             if self._buf:
-                self._refuse(
-                    MeshError(
-                        Reason.BAD_REQUEST,
-                        "caller closed the connection in the middle of a request head",
-                        status=400,
-                        side=Side.CALLER,
-                    )
-                )
+                self._refuse(cut_short())
             else:
-                self._transport.close()
-                self._gone()
+                self._end()
             return
-        if self._body is None and self._close:
-            # The caller asked for the connection to end with this answer and has closed its own direction already:
-            # a half-close, it still listens.
+        if self._body is not None:
+            self._abandon(
+                ex,
+                MeshError(
+                    Reason.RESET_BY_CALLER,
+                    "caller closed the connection in the middle of its request body",
+                    status=499,
+                    side=Side.CALLER,
+                ),
+            )
             return
-        error = MeshError(
-            Reason.RESET_BY_CALLER,
-            "caller closed the connection before the answer",
-            status=499,
-            side=Side.CALLER,
-        )
-        self._abandon(ex, error)
+        self._half_closed = True
+        if not ex.committed and ex.head.version == 11:
+            # A FIN says that the caller sends no more, not that it is gone, and TCP tells the two apart only when it
+            # is sent something. An interim response is something that every HTTP/1.1 caller must accept (RFC 9110
+            # section 15.2): one that listens skips it, one that is gone answers with a reset, which cancels the work.
+            self._transport.write(CONTINUE)
 
     def connection_lost(self, error: OSError | None) -> None:
         ex = self._ex
@@ -233,7 +247,8 @@ class CallerSession:
                     side=Side.CALLER,
                 ),
             )
-        self._gone()
+        self._stop_timer()
+        self._server.gone(self, self._transport)
 
     def _abandon(self, ex: Exchange, error: MeshError) -> None:
         self._ex = None
@@ -244,13 +259,19 @@ class CallerSession:
         except Exception as bug:
             self._server.router.report(bug)
         self._transport.abort()
-        self._gone()
+        self._stop_timer()
 
-    def _gone(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._server.gone(self, self._transport)
+
+    def _end(self) -> None:
+        """Close once what was written has left. The server counts the connection until it has gone."""
+        self._stop_timer()
+        self._transport.close()
+        if not self._transport.unsent:
+            self._server.gone(self, self._transport)
 
     # -- refusals -------------------------------------------------------------------------------------------------
 
@@ -268,14 +289,15 @@ class CallerSession:
             self._ex = None
         else:
             self._ex = None
-            committed = ex.committed
-            ex.request_aborted(error)
-            if not committed:
-                self._write_error(error, ex.reqid)
+            if ex.committed:
+                ex.request_aborted(error)
+                # As for a response that breaks off: it must not look complete.
+                self._transport.reset()
             else:
-                self._transport.abort()
-        self._transport.close()
-        self._gone()
+                ex.status = error.status
+                ex.request_aborted(error)
+                self._write_error(error, ex.reqid)
+        self._end()
 
     def _write_error(self, error: MeshError, reqid: bytes) -> None:
         server = self._server
@@ -297,7 +319,7 @@ class CallerSession:
         else:
             self._server.router.report(error)
             self._transport.abort()
-            self._gone()
+            self._stop_timer()
 
     # -- response half --------------------------------------------------------------------------------------------
 
@@ -397,7 +419,7 @@ class CallerSession:
         """The response stays incomplete: a reset, and on chunked bodies no last chunk, tell the caller so."""
         self._ex = None
         self._transport.reset()
-        self._gone()
+        self._stop_timer()
 
     @property
     def blocked(self) -> bool:
@@ -411,23 +433,25 @@ class CallerSession:
 
     def _after(self, now: float) -> None:
         """The response is out: close, go on with what is pipelined, or wait."""
-        ex = self._ex
         self._ex = None
         self._chunked = False
         self._compressor = None
-        if self._close or self._body is not None or self._held is not None:
+        if (
+            self._close
+            or self._body is not None
+            or self._held is not None
+            or (self._half_closed and not self._buf)
+        ):
             self._body = None
             self._held = None
-            self._transport.close()
-            self._gone()
+            self._end()
             return
         if self._buf:
             # In a later turn: pipelined requests must not recurse, nor starve other connections.
             self._server.loop.turn.call_soon(self._continue)
         if self._paused:
             self.resume()
-        if ex is not None:
-            self.idle_since = ex.start
+        self.idle_since = self._server.loop.now()
 
     def _continue(self) -> None:
         if self._ex is None and self._buf and not self._transport.closed:
@@ -446,18 +470,23 @@ class CallerSession:
 
     # -- time -----------------------------------------------------------------------------------------------------
 
+    def _head_due(self) -> float:
+        """When the head that has begun must be complete; the first one on a connection also counts from the accept."""
+        due = self.head_since + self._server.head_time
+        return min(due, self.opened + self._server.first_head_time) if self._unused else due
+
     def _check_time(self) -> None:
         """One timer per connection, re-armed when it fires and not at every request."""
         self._timer = None
         server = self._server
         now = server.loop.now()
         if self._searched:
-            due = self.head_since + server.head_time
+            due = self._head_due()
             if now >= due:
                 self._refuse(
                     MeshError(
                         Reason.LIMIT_HEAD_TIME,
-                        f"the request head was not complete within {server.head_time:g} s",
+                        f"the request head was not complete within {due - self.head_since:.3g} s",
                         status=408,
                         side=Side.CALLER,
                     )
@@ -479,24 +508,20 @@ class CallerSession:
             self._seen_bytes = read
         elif self._ex is None:
             life = server.settings.life_time
-            unused = self.idle_since == self.opened
-            due = self.idle_since + (server.first_head_time if unused else server.settings.idle_time)
+            due = self.idle_since + (server.first_head_time if self._unused else server.settings.idle_time)
             if life is not None:
                 due = min(due, self.opened + life)
             if now >= due:
-                self._transport.close()
-                self._gone()
+                self._end()
                 return
         else:
-            self.idle_since = now
-            due = now + server.settings.idle_time
+            due = now + (server.settings.idle_time if self._body is None else server.body_idle)
         self._timer = server.loop.call_at(due, self._check_time)
 
     def drain(self) -> None:
         """End after the exchange in flight; now if there is none."""
         if self._ex is None and not self._buf:
-            self._transport.close()
-            self._gone()
+            self._end()
         else:
             self._close = True
 
@@ -508,4 +533,4 @@ class CallerSession:
             )
         else:
             self._transport.abort()
-            self._gone()
+            self._stop_timer()

@@ -142,11 +142,11 @@ class ClientStack:
         if settings.fail_fast:
             node = scope.scope("failfast")
             for name in ("marked_dead", "marked_available", "unhealthy_for_ms", "unhealthy_num_tries"):
-                node.gauge(name, lambda name=name: float(getattr(self.fail_fast_counters, name)))  # type: ignore[misc]
+                node.counter_of(name, lambda name=name: int(getattr(self.fail_fast_counters, name)))  # type: ignore[misc]
         if accrual_counters is not None:
             node = scope.scope("failure_accrual")
             for name in ("removals", "revivals", "probes", "removed_for_ms"):
-                node.gauge(name, lambda name=name: float(getattr(accrual_counters, name)))  # type: ignore[misc]
+                node.counter_of(name, lambda name=name: int(getattr(accrual_counters, name)))  # type: ignore[misc]
         self._close_addr = addr.observe(self._addr_changed, initial=True)
 
     def _balancer_metrics(self, scope: Scope) -> None:
@@ -157,7 +157,7 @@ class ClientStack:
         scope.gauge("closed", lambda: 0.0)
         scope.gauge("load", lambda: float(sum(e.pending for e in self.endpoints)))
         for name in ("adds", "removes", "rebuilds", "max_effort_exhausted", "last_resort"):
-            scope.gauge(name, lambda name=name: float(getattr(self.balancer, name, 0)))  # type: ignore[misc]
+            scope.counter_of(name, lambda name=name: int(getattr(self.balancer, name, 0)))  # type: ignore[misc]
 
     # -- addresses ------------------------------------------------------------------------------------------------
 
@@ -278,12 +278,31 @@ class ClientStack:
                 return
             self._waiting[ex] = None
             ex.parked = True
+            ex.retry_timer = self.loop.call_at(
+                self.loop.now() + ex.router.binding_timeout, self._address_timed_out, ex
+            )
             return
         assert ex.path is not None
         if isinstance(addr, AddrFailed):
             ex.fail(ex.path.unroutable(ex, Reason.REGISTRY_UNREACHABLE, f"{self.text}: {addr.cause}"))
         else:
             ex.fail(ex.path.unroutable(ex, Reason.NO_ENDPOINTS, f"{self.text} is bound and has no address"))
+
+    def _address_timed_out(self, ex: Exchange) -> None:
+        if ex in self._waiting:
+            ex.retry_timer = None
+            del self._waiting[ex]
+            ex.parked = False
+            assert ex.path is not None
+            ex.fail(
+                ex.path.unroutable(
+                    ex,
+                    Reason.BINDING_TIMEOUT,
+                    f"Exceeded {ex.router.binding_timeout:g} seconds binding timeout "
+                    f"while waiting for the addresses of {self.text}",
+                    503,
+                )
+            )
 
     def unpark(self, ex: Exchange) -> None:
         self._waiting.pop(ex, None)

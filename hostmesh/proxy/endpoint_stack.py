@@ -88,9 +88,7 @@ class EndpointStack(Node):
         if self.fail_fast is not None:
             self.fail_fast.on_connected(client.loop.now())
         client.connections += 1
-        if self.closed:
-            client.loop.turn.call_soon(session.close)
-        elif self.waiters:
+        if self.waiters:
             # In a later turn: the transport learns who its session is only when this returns.
             client.loop.turn.call_soon(self._serve, session)
         else:
@@ -191,6 +189,9 @@ class EndpointStack(Node):
             self._rest(session)
 
     def _rest(self, session: ClientSession) -> None:
+        if self.closed:
+            self.client.loop.turn.call_soon(session.close)
+            return
         # Last in, first out: the warmest connection works and the coldest grow old enough to be closed.
         self.idle.append(session)
         if self._sweep is None and self.client.idle_time is not None:
@@ -221,11 +222,8 @@ class EndpointStack(Node):
         self.size -= 1
         self.client.connections -= 1
         self.client.closes.value += 1
-        if not session.busy:
-            try:
-                self.idle.remove(session)
-            except ValueError:
-                return
+        if session in self.idle:
+            self.idle.remove(session)
         self._connect_if_needed()
 
     def close(self) -> None:
@@ -237,12 +235,15 @@ class EndpointStack(Node):
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None
-        for connecting in list(self.connecting):
-            connecting.cancel()
-        self.connecting.clear()
         idle, self.idle = self.idle, []
         for session in idle:
             session.close()
+        if self.client.closed:
+            # Nobody else can serve them: the connects under way go on, and what they serve is the last.
+            return
+        for connecting in list(self.connecting):
+            connecting.cancel()
+        self.connecting.clear()
         waiters, self.waiters = self.waiters, deque()
         for ex in waiters:
             ex.connect_failed(
