@@ -8,6 +8,8 @@ from hostmesh.base.env import Env
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.plugin import PluginConfig
 from hostmesh.base.var import PENDING, Activity, Closer, Computed, Failed, Ok, Pending, Read, State, Turn, Var
+from hostmesh.config.tls import ClientTlsConfig
+from hostmesh.config.types import Count, Millis, Port, Positive, Seconds
 from hostmesh.naming.addr import (
     ADDR_NEG,
     ADDR_PENDING,
@@ -50,9 +52,11 @@ __all__ = [
     "AddrPending",
     "Alt",
     "BoundName",
+    "ClientTlsConfig",
     "Closer",
     "Computed",
     "ConfigError",
+    "Count",
     "Counter",
     "Endpoint",
     "Env",
@@ -61,6 +65,7 @@ __all__ = [
     "LookupTree",
     "Matcher",
     "Metrics",
+    "Millis",
     "NameTree",
     "Namer",
     "NamerConfig",
@@ -69,8 +74,11 @@ __all__ = [
     "Path",
     "Pending",
     "PluginConfig",
+    "Port",
+    "Positive",
     "Read",
     "Resolver",
+    "Seconds",
     "State",
     "TransformerConfig",
     "Turn",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from hostmesh.naming.namer import Metrics
 from hostmesh.registry.alarms import Alarms
@@ -25,6 +26,9 @@ class Shared:
     alarms: Alarms
     files: FileWatch
     resolver: Resolver
+    clients: dict[Hashable, Any] = field(factory=dict, eq=False)
+    """What namers and announcers of one registry have in common, a session or a limit, under a key that starts
+    with the registry's name. Whoever adds counts its users, and removes it after the last."""
 
     @classmethod
     def make(cls, turn: Turn, env: Env, report: Report = no_report, metrics: Metrics | None = None) -> Shared:

@@ -69,9 +69,18 @@ def influxd() -> Path:
     return _debian("influxdb", "usr/bin/influxd")
 
 
-def _debian(package: str, program: str) -> Path:
+def consul() -> Path:
+    """HashiCorp's Consul: an agent that is also a server."""
+    # The last Debian release that has it.
+    return _debian("consul", "usr/bin/consul", suite="bullseye")
+
+
+def _debian(package: str, program: str, suite: str | None = None) -> Path:
     """A program of a Debian package, installed or else unpacked without installing: these need no more than
-    libc."""
+    libc.
+
+    ``suite`` names a release other than the machine's own.
+    """
     installed = shutil.which(Path(program).name)
     if installed is not None:
         return Path(installed)
@@ -83,7 +92,10 @@ def _debian(package: str, program: str) -> Path:
                     f"{package} is unpacked from Debian's package", f"install {package} and have it on PATH"
                 )
             with _whole(folder) as part:
-                _download(package, part)
+                if suite is None:
+                    _download(package, part)
+                else:
+                    _download_from(suite, package, part)
                 for file in sorted(part.glob(f"{package}_*.deb")):
                     _run(["dpkg", "-x", file.name, "."], part)
                     file.unlink()
@@ -108,6 +120,32 @@ def _download(package: str, folder: Path) -> None:
         ]
         _run(["apt-get", "-qq", *own, "update"], folder)
         _run(["apt-get", "-qq", *own, "download", package], folder)
+
+
+def _download_from(suite: str, package: str, folder: Path) -> None:
+    """Fetch from another release, from where this machine gets its own, without touching the machine's lists."""
+    show = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages", "Component: main"]
+    mirror = subprocess.run(show, capture_output=True, text=True, check=False).stdout.split()
+    if not mirror:
+        raise Unavailable(f"{package} comes from Debian {suite} and apt knows no mirror", "apt-get update")
+    state = folder / "apt"
+    for name in ("parts", "lists/partial", "cache/archives/partial"):
+        (state / name).mkdir(parents=True)
+    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (state / "parts" / "other.sources").write_text(
+        f"Types: deb\nURIs: {mirror[0]}\nSuites: {suite}\nComponents: main\nSigned-By: {keys}\n"
+    )
+    options = {
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": str(state / "parts"),
+        "Dir::State::lists": str(state / "lists"),
+        "Dir::Cache": str(state / "cache"),
+        "APT::Sandbox::User": "",
+    }
+    own = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    _run(["apt-get", "-qq", *own, "update"], folder)
+    _run(["apt-get", "-qq", *own, "download", package], folder)
+    shutil.rmtree(state)
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -156,7 +194,7 @@ def required(fetch: Callable[[], T]) -> T:
 
 
 if __name__ == "__main__":
-    for function in (statsd, prometheus, promtool, influxd):
+    for function in (statsd, prometheus, promtool, influxd, consul):
         try:
             print(f"{function.__name__}: {function()}")
         except Unavailable as why:
