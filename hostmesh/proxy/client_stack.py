@@ -44,6 +44,11 @@ MAX_PARKED = 1000
 PROBATION_SWEEP = 1.0
 """Seconds between looks at endpoints that discovery has lost and that are kept while they serve (enableProbation)."""
 
+NEGATIVE_GRACE = 0.5
+"""Seconds for which the endpoints of a name that ceased to exist still serve those who are bound to it. When a binding
+falls back to an alternative that nobody watched, that one has to be looked up first; meanwhile the old tree is in
+force, and it must not lead to nobody."""
+
 PICK_AGAIN = 5
 """Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort)."""
 
@@ -108,6 +113,7 @@ class ClientStack:
         self._seen = False
         self._waiting: dict[Exchange, None] = {}
         self._sweeping: TimerHandle | None = None
+        self._emptying: TimerHandle | None = None
         self.updates = 0
         self.attempt_timeout_ms = settings.attempt_timeout_ms
         self.idle_time = settings.idle_time
@@ -166,16 +172,23 @@ class ClientStack:
         if self._seen and isinstance(addr, AddrPending | AddrFailed):
             return
         self.addr = addr
+        if self._emptying is not None:
+            self._emptying.cancel()
+            self._emptying = None
         if isinstance(addr, AddrBound):
             self._seen = True
             self._update(addr.endpoints)
-        elif isinstance(addr, AddrNeg):
-            self._update(())
+        elif isinstance(addr, AddrNeg) and self.size:
+            self._emptying = self.loop.call_at(self.loop.now() + NEGATIVE_GRACE, self._empty)
         if not isinstance(addr, AddrPending) and self._waiting:
             waiting, self._waiting = self._waiting, {}
             for ex in waiting:
                 ex.parked = False
                 ex.router.guard(self.dispatch, ex, self.loop.now())
+
+    def _empty(self) -> None:
+        self._emptying = None
+        self._update(())
 
     def follow(self, addr: Var[Addr]) -> None:
         """Take the addresses from another Var: a reload built the namer anew. What is known stays until it answers."""
@@ -367,6 +380,8 @@ class ClientStack:
             self._close_addr()
             if self._sweeping is not None:
                 self._sweeping.cancel()
+            if self._emptying is not None:
+                self._emptying.cancel()
             for node in self._nodes.values():
                 node.close()
             waiting, self._waiting = self._waiting, {}

@@ -1,0 +1,51 @@
+"""``python -m tests.wire.scenarios NAME...``: the scenarios of the suite at full length, with what they measure.
+
+Without a name they are listed. Each makes its own folder, ports and processes; a scenario that fails says by how much.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.wire.scenarios import kill, splits
+from tests.wire.scenarios.world import Figures
+
+SCENARIOS: dict[str, Callable[[Path], Figures]] = {
+    "kill": lambda folder: kill.kill_under_load(folder, seconds=30),
+    "refused": lambda folder: kill.refused_connects(folder, total=8000),
+    "split-file": lambda folder: splits.split(folder, requests=20_000, through="file"),
+    "split-config": lambda folder: splits.split(folder, requests=20_000, through="config"),
+    "own-dtab": lambda folder: splits.one_caller_to_v2(folder, requests=5000),
+    "header": lambda folder: splits.header_splits(folder, requests=6000),
+    "fallback": lambda folder: splits.fallback(folder, requests=5000),
+}
+
+
+def main(names: list[str]) -> int:
+    if not names:
+        for name in SCENARIOS:
+            print(name)
+        return 2
+    status = 0
+    for name in SCENARIOS if names == ["all"] else names:
+        begin = time.monotonic()
+        print(f"== {name}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="hostmesh-scenario-") as folder:
+            try:
+                figures = SCENARIOS[name](Path(folder))
+            except AssertionError as error:
+                status = 1
+                print(f"   FAILED: {str(error)[:4000]}")
+                continue
+        for what, value in figures.items():
+            print(f"   {what}: {value}")
+        print(f"   ({time.monotonic() - begin:.1f} s)", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
