@@ -125,7 +125,7 @@ class ClientStack:
             settings.requeue_ttl, settings.requeue_min, settings.requeue_percent
         )
         self.users = 0
-        """Bound stacks that refer to this one; the cache evicts only what has none in use."""
+        """Branches that lead here. A stack that has any is not idle: its path would go on with a closed one."""
         self.last_used = loop.now()
         self.closed = False
 
@@ -264,6 +264,7 @@ class ClientStack:
         ex.endpoint = ex.last_endpoint = node
         ex.attempt_start = now
         ex.ttfb = None
+        ex.response = None
         ex.nacked = False
         if node.accrual is not None:
             node.accrual.on_dispatch(now)
@@ -371,7 +372,7 @@ class ClientStack:
 
     @property
     def idle(self) -> bool:
-        return self.stats.pending == 0 and not self._waiting
+        return self.users == 0 and self.stats.pending == 0 and not self._waiting
 
     def close(self) -> None:
         """Stop watching and close what is idle; exchanges in flight keep their sessions until they end."""

@@ -56,7 +56,12 @@ class EndpointStack(Node):
             idle.pop().start(ex)
             return
         client = self.client
-        if self.size + len(self.connecting) >= client.pool_max and len(self.waiters) >= client.pool_waiters:
+        connecting = len(self.connecting)
+        # Whoever waits for a connect of its own does not count.
+        if (
+            self.size + connecting >= client.pool_max
+            and len(self.waiters) - connecting >= client.pool_waiters
+        ):
             client.too_many_waiters.value += 1
             ex.connect_failed(
                 MeshError(
@@ -100,6 +105,9 @@ class EndpointStack(Node):
             return
         if self.waiters:
             ex = self.waiters.popleft()
+            if self.waiters:
+                # More wait than may connect at once: this connect is over, so another may begin.
+                self._connect_if_needed()
             ex.router.guard(session.start, ex)
         else:
             self._rest(session)

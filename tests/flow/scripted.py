@@ -169,7 +169,7 @@ class Received:
 
     def close(self, *, after: float = 0.0) -> None:
         loop = self.session.endpoint.loop
-        loop.call_at(loop.now() + after, self.session.transport.close)
+        loop.call_at(loop.now() + after, self.session.transport.abort)
 
     def reset(self, *, after: float = 0.0) -> None:
         loop = self.session.endpoint.loop
@@ -210,7 +210,7 @@ class EndpointSession:
     def eof_received(self) -> None:
         self.saw_eof = True
         self.gone = True
-        self.transport.close()
+        self.transport.abort()
 
     def connection_lost(self, error: OSError | None) -> None:
         self.gone = True
@@ -372,7 +372,8 @@ class Caller:
         self.transport.shutdown_write()
 
     def close(self) -> None:
-        self.transport.close()
+        """As close(2): a FIN, and a reset for whatever still comes."""
+        self.transport.abort()
 
     def reset(self) -> None:
         self.transport.reset()
