@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.wire.scenarios import kill, splits
+from tests.wire.scenarios import files, kill, reload, splits
 from tests.wire.scenarios.world import Figures
 
 SCENARIOS: dict[str, Callable[[Path], Figures]] = {
@@ -22,6 +22,10 @@ SCENARIOS: dict[str, Callable[[Path], Figures]] = {
     "own-dtab": lambda folder: splits.one_caller_to_v2(folder, requests=5000),
     "header": lambda folder: splits.header_splits(folder, requests=6000),
     "fallback": lambda folder: splits.fallback(folder, requests=5000),
+    "files": lambda folder: files.troubled_file(folder, rounds=5, hold_ms=2000),
+    "moved": lambda folder: files.moved_endpoint(folder, hold_ms=2000),
+    "reload": lambda folder: reload.reload_under_load(folder, reloads=10, rate=1000, per_phase=3000),
+    "bad-reload": lambda folder: reload.refused_reloads(folder, rate=1000),
 }
 
 
