@@ -1,4 +1,4 @@
-"""The command line: ``hostmesh run | check | delegate | demo``.
+"""The command line: ``hostmesh run | check | delegate | names | demo``.
 
 Each command imports what it needs when it runs, so that ``check`` starts no network library.
 """
@@ -57,6 +57,18 @@ def parser() -> argparse.ArgumentParser:
     delegate.add_argument("path", metavar="PATH", help="a dst path such as /svc/web")
     delegate.add_argument("--router", metavar="LABEL", help="whose dtab to use (default: the first router's)")
     delegate.add_argument("--dtab", metavar="DTAB", default="", help="dentries to add, as in l5d-dtab")
+    names = add("names", "what a running hostmesh has seen of names")
+    log = names.add_subparsers(dest="names_command", required=True, metavar="log").add_parser(
+        "log",
+        help="adds and removes of a name's endpoints",
+        description="Adds and removes of a name's endpoints.",
+    )
+    log.add_argument(
+        "name", metavar="NAME", help="a bound id such as /#/io.l5d.fs/web, or its last segments: web"
+    )
+    log.add_argument(
+        "--admin", metavar="HOST:PORT", default="127.0.0.1:9990", help="where admin listens (127.0.0.1:9990)"
+    )
     demo = add("demo", "run a router with two small services to play with")
     demo.add_argument(
         "--fault", action="store_true", help="make one replica slow, and watch it being avoided"
@@ -94,6 +106,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from hostmesh.daemon.delegate import main_delegate
 
         return main_delegate(args)
+    if args.command == "names":
+        from hostmesh.daemon.names import main_names
+
+        return main_names(args)
     from hostmesh.daemon.demo import main_demo
 
     return main_demo(args)

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from hostmesh.admin.body import read_body, replay
 from hostmesh.admin.control import ControlPages
 from hostmesh.admin.explain import ExplainPages
+from hostmesh.admin.journal import JournalPages
 from hostmesh.admin.metrics import MetricsPages
 from hostmesh.admin.names import NamePages
 from hostmesh.admin.overview import OverviewPages
@@ -45,6 +46,7 @@ class AdminApp:
                 *ControlPages(view).pages(),
                 *metrics.pages(),
                 *self._names.pages(),
+                *JournalPages(view).pages(),
                 Page("/admin", self._index, "this list"),
                 Page("/admin/index.txt", self._index, "this list"),
             ]
