@@ -196,7 +196,7 @@ class Exchange:
         if not self.finished:
             self.error = error
             self._release_attempt(IGNORABLE)
-            self.finish(0, ok=False)
+            self.finish(self.status, ok=False)
 
     def endpoint_writable(self) -> None:
         if not self.finished:
@@ -207,6 +207,13 @@ class Exchange:
             self.session.resume()
 
     # -- an attempt -----------------------------------------------------------------------------------------------
+
+    def unparked(self) -> None:
+        """What this request waited for is there, or gone: the timer of the wait, which holds on to it, ends."""
+        self.parked = False
+        if self.retry_timer is not None:
+            self.retry_timer.cancel()
+            self.retry_timer = None
 
     def attached(self, session: EndpointHalf) -> None:
         """A session to the picked endpoint took this exchange and has written its head and what body there was."""
@@ -296,7 +303,11 @@ class Exchange:
         """The time allowed for the whole request is over; after the head was sent it no longer counts."""
         self.total_timer = None
         if not self.finished and not self.committed:
-            self._release_attempt(IGNORABLE)
+            # An endpoint that has the request and does not answer within our own limit has failed: with no other
+            # timeout a black hole would never be ejected. A caller's deadline is the caller's own measure; if it
+            # counted, impatient callers could eject an endpoint for everybody.
+            blamed = reason is Reason.TOTAL_TIMEOUT and self.session is not None
+            self._release_attempt(FAILURE if blamed else IGNORABLE)
             self.fail(MeshError(reason, message, status=503))
 
     def may_resend(self) -> bool:

@@ -15,12 +15,12 @@ from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
 from hostmesh.naming.trust import refusal
-from hostmesh.protocol.context import L5dPropagator, Propagator
+from hostmesh.protocol.context import L5dPropagator, Propagator, root_trace
 from hostmesh.protocol.h1_write import answer
 from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.cache import StackCache
 from hostmesh.proxy.client_stack import ClientSettings, ClientStack
-from hostmesh.proxy.context import read_context
+from hostmesh.proxy.context import Context, read_context
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.path_stack import Branch, PathStack, ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
@@ -268,8 +268,8 @@ class Router:
     # -- context --------------------------------------------------------------------------------------------------
 
     def write_context(self, ex: Exchange, now: float) -> None:
-        """The lines that every forwarded request gets: trace context, request id, Via."""
-        if ex.context is None:
+        """The lines that every forwarded request gets: trace context, request id, Via, and the deadline if any."""
+        if ex.context is None and ex.deadline is None and ex.client.attempt_timeout_ms is None:  # type: ignore[union-attr]  # set before
             # A new trace: the root is the server's span, the client's is its child (reference 8.3).
             raw = self._bits(128).to_bytes(16, "big")
             root = raw[8:]
@@ -279,6 +279,10 @@ class Router:
                 b2a_base64(raw + root + ROOT_FLAGS, newline=False),
             )
         else:
+            if ex.context is None:
+                # The caller sent none, and a timeout of ours is a deadline for the next hop.
+                ex.context = Context()
+                ex.context.trace = root_trace(self.trace_rng)
             ex.trace = ex.context.lines(ex, self, now)
 
     def refused_by_policy(self, ex: Exchange, endpoint: Endpoint) -> str | None:

@@ -198,7 +198,7 @@ def test_requests_that_wait_for_an_endpoint_that_leaves_go_elsewhere() -> None:
 
 
 def test_a_closed_name_leaves_no_connection_behind() -> None:
-    """After the idle time of the binding cache path, client and connections are gone, and the next use rebuilds them."""
+    """After the idle time of the binding cache all of it is gone, and the next use builds it again."""
     world = World(config(router="bindingCache: {idleTtlSecs: 20}"))
     web, other = world.serving(), world.serving(name="other")
     assert world.get().status == 200

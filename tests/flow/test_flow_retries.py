@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.flow.scripted import Received
@@ -104,7 +106,7 @@ def test_retries_wait_as_the_backoff_says() -> None:
     call = world.get()
 
     assert call.status == 200
-    gaps = [later.at - earlier.at for earlier, later in zip(seen, seen[1:], strict=False)]
+    gaps = [later.at - earlier.at for earlier, later in pairwise(seen)]
     assert gaps == pytest.approx([0.1, 0.1], abs=0.01)
     assert world.metric("rt/out/service/svc/web/retries/total") == 2
     world.check()
