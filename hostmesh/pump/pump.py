@@ -50,6 +50,8 @@ class Pump:
         self.call_at = self.wheel.set
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
+        self.held: list[Callable[[], None]] = []
+        """Sends that wait for the end of the batch."""
         self._closing: list[socket.socket] = []
         self._mail: deque[Callable[[], object]] = deque()
         self._mail_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -121,6 +123,10 @@ class Pump:
         self.wheel.run(start, self.report)
         if turn:
             turn.run(TURN)
+        if self.held:
+            for send in self.held:
+                send()
+            self.held.clear()
         if self._closing:
             for sock in self._closing:
                 sock.close()

@@ -20,6 +20,9 @@ HIGH_MARK = 64 * 1024
 LOW_MARK = 16 * 1024
 """Bytes left at which a blocked writer is told to go on: low enough that it writes a full segment train next."""
 
+HELD_MAX = 8 * 1024
+"""Bytes below which a write waits for the end of the batch, at most some 2 ms; more than that is worth its own call."""
+
 READ_SMALL = 16 * 1024
 """First read size: a request head or a small answer; CPython allocates the whole of it before the call."""
 
@@ -47,6 +50,7 @@ class SocketTransport:
         "_broken",
         "_eof",
         "_fd",
+        "_held",
         "_hung",
         "_lingering",
         "_out",
@@ -83,6 +87,8 @@ class SocketTransport:
         self._out_bytes = 0
         self._paused = False
         self._hung = False
+        self._held: bytes | None = None
+        """A small write of this batch."""
         self._eof = False
         self._broken: OSError | None = None
         """What a write failed with; reading goes on until the end is found there."""
@@ -104,7 +110,7 @@ class SocketTransport:
 
     @property
     def unsent(self) -> bool:
-        return self._out_bytes > 0
+        return self._out_bytes > 0 or self._held is not None
 
     def on_event(self, mask: int) -> None:
         """Readiness, from the pump. One read per readiness: fairness between connections is the kernel's order."""
@@ -130,7 +136,7 @@ class SocketTransport:
         elif mask & (EPOLLHUP | EPOLLERR):
             self._on_hang_up()
             return
-        if mask & EPOLLOUT and self._state != 2:
+        if mask & EPOLLOUT and self._state != 2 and self._broken is None:
             self._flush()
 
     def _on_eof(self) -> None:
@@ -186,6 +192,28 @@ class SocketTransport:
     def write(self, data: bytes) -> None:
         if self._state or self._shut:
             return
+        held = self._held
+        if held is not None:
+            data = held + data
+            if len(data) < HELD_MAX:
+                self._held = data
+                return
+            self._held = None
+        elif len(data) < HELD_MAX and not self._out:
+            # Sent with all other small writes of the batch: peers that are woken by the first are still awake for
+            # the next, and waking is what a send costs most (docs/architecture.md).
+            self._held = data
+            self._pump.held.append(self._send_held)
+            return
+        self._write(data)
+
+    def _send_held(self) -> None:
+        data = self._held
+        if data is not None:
+            self._held = None
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         if not self._out:
             try:
                 sent = self._send(data)
@@ -258,6 +286,7 @@ class SocketTransport:
 
     def shutdown_write(self) -> None:
         if not self._shut and self._state == 0:
+            self._send_held()
             self._shut = True
             if not self._out:
                 self._shutdown_socket()
@@ -271,6 +300,7 @@ class SocketTransport:
 
     def close(self) -> None:
         if self._state == 0:
+            self._send_held()
             self._state = 1
             if not self._out:
                 self._half_close()
@@ -372,6 +402,7 @@ class SocketTransport:
 
     def _release(self) -> None:
         self._state = 2
+        self._held = None
         self._out.clear()
         self._out_bytes = 0
         if self._stall is not None:
