@@ -134,17 +134,26 @@ class Var(Generic[T]):
         key = object()
         first = not self._observers
         self._observers[key] = observer
-        if first and self._on_active is not None:
-            self._on_active()
+        if first:
+            self._activate()
 
         def close() -> None:
             if self._observers.pop(key, None) is not None and not self._observers:
-                if self._on_idle is not None:
-                    self._on_idle()
+                self._deactivate()
 
         if initial:
             observer(self._value)
         return close
+
+    # Methods to override, and not bound methods stored in the object: those would be rings that only the collector
+    # can free, one for every name that somebody makes up.
+    def _activate(self) -> None:
+        if self._on_active is not None:
+            self._on_active()
+
+    def _deactivate(self) -> None:
+        if self._on_idle is not None:
+            self._on_idle()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._value!r}, observers={len(self._observers)})"
@@ -175,7 +184,7 @@ class Computed(Var[T]):
     __slots__ = ("_closers", "_compute", "_scheduled")
 
     def __init__(self, turn: Turn, initial: T, compute: Callable[[Read], T]) -> None:
-        super().__init__(turn, initial, on_active=self._activate, on_idle=self._deactivate)
+        super().__init__(turn, initial)
         self._compute = compute
         self._closers: dict[int, tuple[Var[Any], Closer]] = {}
         self._scheduled = False
