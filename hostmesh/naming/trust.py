@@ -20,6 +20,8 @@ __all__ = ["introduced", "refusal"]
 _METADATA: Final = frozenset({"fd00:ec2::254"})
 """Metadata services that have an address outside of the link-local ranges."""
 
+_ANY: Final = frozenset({"0.0.0.0", "::"})
+
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
@@ -42,7 +44,7 @@ def refusal(
         if kind == "link-local":
             return f"{endpoint.host}:{endpoint.port} is link-local: a request's own dtab may not name it"
         host, port = _plain(endpoint.host), endpoint.port
-        if any(port == each[1] and _plain(each[0]) in (host, "0.0.0.0", "::") for each in forbidden):
+        if any(port == each[1] and _same_host(host, _plain(each[0])) for each in forbidden):
             return f"{endpoint.host}:{port} is the router's own: a request's own dtab may not name it"
         if kind == "loopback" and not caller_is_loopback:
             return (
@@ -68,6 +70,11 @@ def _known_endpoints(tree: BoundTree) -> Iterable[Endpoint]:
         addr = name.addr.value
         if isinstance(addr, AddrBound):
             yield from addr.endpoints
+
+
+def _same_host(host: str, own: str) -> bool:
+    # Listening on every address, or dialling whichever: Linux connects 0.0.0.0 and :: to the host itself.
+    return host == own or own in _ANY or (host in _ANY and _kind(own) == "loopback")
 
 
 # A replica set has few hosts and requests with dtabs come in runs.

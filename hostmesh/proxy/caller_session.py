@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Side
@@ -83,7 +84,8 @@ class CallerSession:
         self.opened = now
         self.idle_since = now
         self.head_since = now
-        self._timer: TimerHandle | None = server.loop.call_at(now + server.first_head_time, self._check_time)
+        first = min(server.first_head_time, server.settings.idle_time, server.settings.life_time or inf)
+        self._timer: TimerHandle | None = server.loop.call_at(now + first, self._check_time)
 
     @property
     def peer(self) -> tuple[str, int]:
@@ -176,7 +178,7 @@ class CallerSession:
             self._watch_body()
 
     def _watch_body(self) -> None:
-        self._seen_bytes = -1
+        self._seen_bytes = self._transport.bytes_in
         self._stop_timer()
         self._timer = self._server.loop.call_at(
             self._server.loop.now() + self._server.body_idle, self._check_time
@@ -428,16 +430,20 @@ class CallerSession:
     def writable(self) -> None:
         if self._ex is not None:
             self._ex.caller_writable()
+        else:
+            self._go_on()
 
     # -- between exchanges ----------------------------------------------------------------------------------------
 
     def _after(self, now: float) -> None:
         """The response is out: close, go on with what is pipelined, or wait."""
+        ex = self._ex
         self._ex = None
         self._chunked = False
         self._compressor = None
         if (
             self._close
+            or (self._buf and ex is not None and ex.head.upgrade is not None)  # not HTTP, to the caller (F11)
             or self._body is not None
             or self._held is not None
             or (self._half_closed and not self._buf)
@@ -446,12 +452,22 @@ class CallerSession:
             self._held = None
             self._end()
             return
+        if self._transport.blocked:
+            # Answers that the caller does not read must not pile up: its next request waits until this one has left.
+            self.pause()
+        else:
+            self._go_on()
+        self.idle_since = self._server.loop.now()
+        if self._server.draining:
+            # The head of this answer had left before anybody knew that the connection is to end.
+            self.drain()
+
+    def _go_on(self) -> None:
         if self._buf:
             # In a later turn: pipelined requests must not recurse, nor starve other connections.
             self._server.loop.turn.call_soon(self._continue)
         if self._paused:
             self.resume()
-        self.idle_since = self._server.loop.now()
 
     def _continue(self) -> None:
         if self._ex is None and self._buf and not self._transport.closed:
@@ -466,6 +482,8 @@ class CallerSession:
     def resume(self) -> None:
         if self._paused:
             self._paused = False
+            # It was not the caller who was silent: its time begins anew.
+            self._seen_bytes = -1
             self._transport.resume()
 
     # -- time -----------------------------------------------------------------------------------------------------
@@ -509,21 +527,32 @@ class CallerSession:
         elif self._ex is None:
             life = server.settings.life_time
             due = self.idle_since + (server.first_head_time if self._unused else server.settings.idle_time)
-            if life is not None:
+            if server.draining:
+                due = self.idle_since + server.drain_quiet
+            elif life is not None:
                 due = min(due, self.opened + life)
             if now >= due:
                 self._end()
                 return
         else:
             due = now + (server.settings.idle_time if self._body is None else server.body_idle)
+            life = server.settings.life_time
+            if life is not None:
+                if now >= self.opened + life:
+                    self._close = True
+                else:
+                    due = min(due, self.opened + life)
         self._timer = server.loop.call_at(due, self._check_time)
 
     def drain(self) -> None:
-        """End after the exchange in flight; now if there is none."""
-        if self._ex is None and not self._buf:
-            self._end()
-        else:
-            self._close = True
+        """End with the next answer, which says so, or when nothing has been asked for a while; never by surprise."""
+        if self._ex is None and not self._searched and not self._buf:
+            server = self._server
+            if self._timer is not None:
+                self._timer.cancel()
+            # By a timer even when it is due: what has arrived by now is read first.
+            when = max(server.loop.now(), self.idle_since + server.drain_quiet)
+            self._timer = server.loop.call_at(when, self._check_time)
 
     def abort(self) -> None:
         ex = self._ex

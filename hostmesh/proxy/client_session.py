@@ -309,7 +309,9 @@ class ClientSession:
     def detach(self, now: float, *, reuse: bool) -> None:
         self.ex = None
         self.busy = False
-        if reuse and self._keep and not self.closed and self._body is None:
+        # Request bytes that have not left yet belong to this exchange: the endpoint answered without reading them, and
+        # what it makes of the rest is its secret (hardening F12).
+        if reuse and self._keep and not self.closed and self._body is None and not self._transport.unsent:
             life = self.endpoint.client.life_time
             if life is not None and now - self.opened >= life:
                 self.close()

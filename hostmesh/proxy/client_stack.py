@@ -183,7 +183,7 @@ class ClientStack:
         if not isinstance(addr, AddrPending) and self._waiting:
             waiting, self._waiting = self._waiting, {}
             for ex in waiting:
-                ex.parked = False
+                ex.unparked()
                 ex.router.guard(self.dispatch, ex, self.loop.now())
 
     def _empty(self) -> None:

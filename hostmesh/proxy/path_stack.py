@@ -7,7 +7,7 @@ timeout above retries because it includes them; retries above binding because ea
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
@@ -61,6 +61,10 @@ class Branch:
         self.status_code = name.status_code
 
 
+def _nothing() -> None:
+    """Stands for the end of a binding that has ended."""
+
+
 class PathStack:
     """Owns the binding of one (dst path, local dtab); shared by all requests that name it."""
 
@@ -99,6 +103,8 @@ class PathStack:
         self._exhausted = retries.counter("budget_exhausted")
         retries.gauge("budget", lambda: float(self.budget.balance(loop.now())))
         self.last_used = loop.now()
+        self.keys: list[Hashable] = []
+        """The identifier keys under which the router remembers this stack."""
         self.closed = False
 
         self.single: Branch | None = None
@@ -203,7 +209,7 @@ class PathStack:
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for ex in waiting:
-            ex.parked = False
+            ex.unparked()
             ex.router.guard(self.attempt, ex, self.loop.now())
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -393,6 +399,7 @@ class PathStack:
         if not self.closed:
             self.closed = True
             self._close_binding()
+            self._close_binding = _nothing
             for branch in self._branches.values():
                 self._drop_branch(branch)
             self._branches = {}

@@ -190,8 +190,11 @@ class Router:
         stack = self.path_stack(path, ex.local or Dtab.EMPTY)
         if key is not None and target is None and ex.local is None:
             if len(self._routes) >= MAX_KEYS:
+                for known, _target in self._routes.values():
+                    known.keys.clear()
                 self._routes.clear()
             self._routes[key] = (stack, None)
+            stack.keys.append(key)
         return stack
 
     def path_stack(self, path: Path, local: Dtab) -> PathStack:
@@ -231,6 +234,10 @@ class Router:
 
     def _path_dropped(self, key: tuple[Path, Dtab], stack: PathStack) -> None:
         path = key[0]
+        # Remembered keys would keep what the cache has let go of.
+        for known in stack.keys:
+            self._routes.pop(known, None)
+        stack.keys.clear()
         if not any(
             other.path == path for k, other in self.paths.entries.items() if k != key and k[0] == path
         ):

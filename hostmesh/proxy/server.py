@@ -35,6 +35,10 @@ BODY_IDLE = 60.0
 MAX_PIPELINED = 64 * 1024
 """Bytes of further requests held while one is in flight; above it the connection is not read."""
 
+DRAIN_QUIET = 0.5
+"""Seconds without a request after which a connection that is to end is closed. A request may be on its way to one that
+is at rest: whoever asks now and then is told with the next answer instead, and loses nothing."""
+
 
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
 """The ``Forwarded`` line of a request, CRLF included."""
@@ -83,6 +87,7 @@ class Server:
         self.head_time = HEAD_TIME
         self.first_head_time = FIRST_HEAD_TIME
         self.body_idle = BODY_IDLE
+        self.drain_quiet = DRAIN_QUIET
         self.max_pipelined = MAX_PIPELINED
         self.configure(settings)
 
@@ -158,7 +163,7 @@ class Server:
     # -- drain ----------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Ask every connection to end: idle ones now, the others with their exchange."""
+        """Ask every connection to end: with its next answer, or when it has been quiet for a while."""
         self.draining = True
         for session in list(self.sessions):
             session.drain()

@@ -96,7 +96,12 @@ class SocketConnecting:
         )
         # Registered before the session exists: it may write its first request inside on_connected.
         transport.open()
-        transport.session = self._on_connected(transport)
+        try:
+            transport.session = self._on_connected(transport)
+        except Exception:
+            # Nobody would ever close it.
+            transport.abort()
+            raise
 
     def _timed_out(self, timeout: float) -> None:
         self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -107,8 +108,22 @@ class Listener:
         self.stop()
         self._pump.close_later(self.sock)
 
+    def finish(self) -> None:
+        """Accept who has connected already, whose requests may be here, and refuse everybody else from now on."""
+        self.stop()
+        self._accept(self._capacity())
+        if self._rearm is not None:
+            self._rearm.cancel()
+            self._rearm = None
+        # Closing waits for the end of the batch; connections that came until then would be reset.
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self._pump.close_later(self.sock)
+
     def _on_event(self, _mask: int) -> None:
-        room = min(ACCEPT_BURST, self._capacity())
+        self._accept(min(ACCEPT_BURST, self._capacity()))
+
+    def _accept(self, room: int) -> None:
         if room <= 0:
             self.refused += 1
             self._wait()

@@ -54,8 +54,6 @@ class Transport(Protocol):
     bytes_in: int
     bytes_out: int
     """Bytes the kernel has taken so far."""
-    unsent: bool
-    """Whether bytes that were written still wait for the kernel."""
     peer: Address
     local: Address
 
@@ -89,6 +87,11 @@ class Transport(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes that were written still wait for the kernel."""
+        ...
 
 
 class Connecting(Protocol):

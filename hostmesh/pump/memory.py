@@ -292,6 +292,12 @@ class MemoryListener:
             transport.reset()
         self._backlog.clear()
 
+    def finish(self) -> None:
+        """Accept who has connected already, and refuse everybody else from now on."""
+        self._started = True
+        self._accept()
+        self.close()
+
     def arrive(self, transport: MemoryTransport) -> None:
         self._backlog.append(transport)
         if self._started:

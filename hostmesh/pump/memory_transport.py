@@ -102,6 +102,10 @@ class MemoryTransport:
     def closed(self) -> bool:
         return self._state != 0
 
+    @property
+    def unsent(self) -> bool:
+        return self._out_bytes > 0
+
     # -- bytes in -------------------------------------------------------------------------------------------------
 
     def _arrive(self, data: bytes) -> None:
@@ -127,20 +131,22 @@ class MemoryTransport:
     def _arrive_reset(self, error: OSError | None) -> None:
         if self._state != 2 and self._reset is None:
             self._reset = error or ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-            if self._eof:
-                # Reading is over, so nothing but the condition itself is left to be reported.
+            if self._eof or (self._paused and self._out):
+                # Reading is over or would keep what can never be written: the condition itself is reported.
                 self._loop.after(0.0, self._lost, self._reset)
             else:
                 self._schedule_read()
 
     def _schedule_read(self) -> None:
-        if self._opened and not self._reading and not self._paused and self._state != 2:
+        # While a close flushes, nothing is read away: the lingering begins when our last byte has left.
+        flushing = self._state == 1 and self._out_bytes > 0
+        if self._opened and not (self._reading or self._paused or self._state == 2 or flushing):
             self._reading = True
             self._loop.after(0.0, self._read)
 
     def _read(self) -> None:
         self._reading = False
-        if self._paused or self._state == 2:
+        if self._paused or self._state == 2 or (self._state == 1 and self._out):
             return
         if self._inbox:
             data = self._take()
@@ -200,8 +206,7 @@ class MemoryTransport:
         if self._state or self._shut:
             return
         if self._reset is not None:
-            # In a later turn: write() runs inside a session's own method, and telling it now would re-enter it.
-            self._loop.turn.call_soon(self._lost, self._reset)
+            # Reading goes on to what lies in front of the reset, and then finds it.
             return
         if not self._out:
             rest = self._hand_over(data)

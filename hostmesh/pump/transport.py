@@ -26,7 +26,7 @@ HELD_MAX = 8 * 1024
 READ_SMALL = 16 * 1024
 """First read size: a request head or a small answer; CPython allocates the whole of it before the call."""
 
-READ_LARGE = 64 * 1024
+READ_LARGE = 128 * 1024
 """Read size once a read came back full: a body is being streamed and fewer, larger calls are cheaper."""
 
 WRITE_STALL = 60.0

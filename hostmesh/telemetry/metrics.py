@@ -240,9 +240,19 @@ class Scope:
     def prune(self, name: str) -> None:
         """Forget the child and all below it; no such child is no mistake.
 
-        Whoever still holds one of its counters counts into the void, so prune when the stack is closed.
+        Whoever still holds one of its counters counts into the void, so prune when the stack is closed. The nodes
+        are taken apart: the functions of gauges refer to the stack and the stack to its nodes, and a flood of made-up
+        names would leave such rings by the thousand for the collector.
         """
-        self.children.pop(name, None)
+        gone = self.children.pop(name, None)
+        if gone is not None:
+            gone._take_apart()
+
+    def _take_apart(self) -> None:
+        children, self.children = self.children, {}
+        self.metric = None
+        for child in children.values():
+            child._take_apart()
 
     def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Scope]]:
         """This node and all below it, parents first, children by name, with their paths.
