@@ -32,15 +32,8 @@ from hostmesh.config.later_http import (
     IngressIdentifierConfig,
 )
 from hostmesh.config.later_namers import (
-    ConsulNamerConfig,
     CuratorNamerConfig,
-    DnsSrvNamerConfig,
-    K8sExternalNamerConfig,
-    K8sNamerConfig,
-    K8sNsNamerConfig,
     MarathonNamerConfig,
-    ServersetsNamerConfig,
-    ZkLeaderNamerConfig,
 )
 from hostmesh.config.later_thrift import (
     ThriftMuxRouterConfig,
@@ -49,9 +42,7 @@ from hostmesh.config.later_thrift import (
 
 __all__ = [
     "ConsulInterpreterConfig",
-    "ConsulNamerConfig",
     "CuratorNamerConfig",
-    "DnsSrvNamerConfig",
     "GrpcAlwaysRetryableConfig",
     "GrpcCompliantConfig",
     "GrpcDefaultConfig",
@@ -66,19 +57,14 @@ __all__ = [
     "IngressIdentifierConfig",
     "K8sConfigMapInterpreterConfig",
     "K8sDaemonsetTransformerConfig",
-    "K8sExternalNamerConfig",
     "K8sLocalnodeTransformerConfig",
-    "K8sNamerConfig",
-    "K8sNsNamerConfig",
     "MarathonNamerConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",
     "NamerdInterpreterConfig",
     "ServersetsAnnouncerConfig",
-    "ServersetsNamerConfig",
     "ThriftMuxRouterConfig",
     "ThriftRouterConfig",
     "TracelogConfig",
     "ZipkinConfig",
-    "ZkLeaderNamerConfig",
 ]

@@ -12,6 +12,7 @@ from hostmesh.naming.namer import Metrics
 from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.files import FileWatch
 from hostmesh.registry.resolver import Resolver
+from hostmesh.registry.tasks import Tasks
 from hostmesh.registry.watched import Report, no_report
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Shared:
     clients: dict[Hashable, Any] = field(factory=dict, eq=False)
     """What namers and announcers of one registry have in common, a session or a limit, under a key that starts
     with the registry's name. Whoever adds counts its users, and removes it after the last."""
+    tasks: Tasks = field(factory=Tasks, eq=False)
+    """For watches that begin and end with the names they are for, whoever has asked for those."""
 
     @classmethod
     def make(cls, turn: Turn, env: Env, report: Report = no_report, metrics: Metrics | None = None) -> Shared:
@@ -47,12 +50,13 @@ class Shared:
             scope.gauge("failures", lambda: resolver.failures)
             scope.gauge("timeouts", lambda: resolver.timeouts)
             scope.gauge("refused", lambda: resolver.refused)
-        return cls(alarms, files, resolver)
+        return cls(alarms, files, resolver, tasks=Tasks(turn.on_error))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ring alarms, follow files and look names up until cancelled; started when changes are followed."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.alarms.run)
             nursery.start_soon(self.resolver.run)
+            nursery.start_soon(self.tasks.run)
             await nursery.start(self.files.run)
             task_status.started()

@@ -1,0 +1,221 @@
+"""How to reach a Kubernetes API server, and who to be there: plain HTTP, a pod's service account, a kubeconfig.
+
+Files are read when a connection is made and tokens at every request, because both rotate.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+from attrs import field, frozen
+
+from hostmesh.base.errors import ConfigError
+from hostmesh.registry.k8s_objects import items, mapping, text
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where the kubelet puts a pod's token and the server's CA."""
+
+MAX_FILE = 1 << 20
+"""Bytes of a token, CA or kubeconfig."""
+
+
+@frozen(kw_only=True)
+class K8sApi:
+    """*hostmesh* How to reach the API server. Without it: plain HTTP at ``host`` and ``port``, as through
+    ``kubectl proxy``."""
+
+    in_cluster: bool = False
+    """Be the pod's service account: address from ``KUBERNETES_SERVICE_HOST`` and ``KUBERNETES_SERVICE_PORT``,
+    token and CA from the mounted files. ``host`` and ``port`` are not used."""
+    service_account: str = SERVICE_ACCOUNT
+    """The directory with ``token`` and ``ca.crt``."""
+    kubeconfig: str | None = None
+    """A kubeconfig file; ``host`` and ``port`` are not used. Its tokens, token files, client certificates and
+    passwords are; plugins (``exec``) are not."""
+    context: str | None = None
+    """The kubeconfig's context. Default: its current one."""
+    tls: bool = False
+    """TLS to ``host`` and ``port``."""
+    ca_file: str | None = None
+    """CA certificates for ``tls``. Default: those of the system."""
+    token_file: str | None = None
+    """A file with a bearer token for ``tls``, read again as it rotates."""
+
+    def check(self) -> list[str]:
+        """Combinations that contradict each other."""
+        chosen = [
+            name
+            for name, on in (
+                ("inCluster", self.in_cluster),
+                ("kubeconfig", self.kubeconfig is not None),
+                ("tls", self.tls),
+            )
+            if on
+        ]
+        problems = []
+        if len(chosen) > 1:
+            problems.append(f"expected one of inCluster, kubeconfig, tls, found {', '.join(chosen)}")
+        if not self.tls and (self.ca_file or self.token_file):
+            problems.append("caFile and tokenFile need tls: true, since a token is not sent in the clear")
+        if self.context is not None and self.kubeconfig is None:
+            problems.append("context needs kubeconfig")
+        return problems
+
+
+@frozen(kw_only=True)
+class Access:
+    """An API server, ready to be asked."""
+
+    url: str
+    """Without a slash at its end."""
+    headers: Callable[[], dict[str, str]] = field(factory=lambda: dict)
+    """What to send with a request made now. Raises OSError when a token cannot be read."""
+    context: ssl.SSLContext | None = None
+    server_name: str | None = None
+    """Another name to verify in the certificate than the URL's."""
+
+
+def access_of(api: K8sApi, host: str, port: int, environ: Mapping[str, str] = os.environ) -> Access:
+    """The access that ``api`` describes. Reads files: raises OSError, ssl.SSLError or ConfigError."""
+    if api.kubeconfig is not None:
+        return _from_kubeconfig(os.path.expanduser(api.kubeconfig), api.context)
+    if api.in_cluster:
+        try:
+            address = environ["KUBERNETES_SERVICE_HOST"]
+            number = environ["KUBERNETES_SERVICE_PORT"]
+        except KeyError as missing:
+            raise ConfigError(
+                f"api.inCluster: {missing.args[0]} is not set, so this is no Kubernetes pod"
+            ) from missing
+        files = api.service_account
+        return Access(
+            url=f"https://{_bracketed(address)}:{number}",
+            headers=_bearer_from(os.path.join(files, "token")),
+            context=_context(cafile=os.path.join(files, "ca.crt")),
+        )
+    if api.tls:
+        headers: Callable[[], dict[str, str]] = dict
+        if api.token_file is not None:
+            headers = _bearer_from(api.token_file)
+        return Access(
+            url=f"https://{_bracketed(host)}:{port}", headers=headers, context=_context(cafile=api.ca_file)
+        )
+    return Access(url=f"http://{_bracketed(host)}:{port}", headers=dict)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _bearer_from(path: str) -> Callable[[], dict[str, str]]:
+    # A read of some hundred bytes from memory (a projected volume is a tmpfs) once per request, of which there
+    # are few: cheaper than being wrong for a minute after a rotation.
+    return lambda: _bearer(_text_file(path))
+
+
+def _bearer(token: str) -> dict[str, str]:
+    token = token.strip()
+    if not token.isascii() or not token.isprintable():
+        raise OSError("expected a token of one line, found something else")
+    return {"authorization": f"Bearer {token}"}
+
+
+def _text_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read(MAX_FILE).decode("utf-8", "replace")
+
+
+def _context(
+    *, cafile: str | None = None, cadata: str | None = None, insecure: bool = False
+) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=cafile, cadata=cadata)
+    # The CAs that cluster tools make lack extensions which later Pythons insist on.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _from_kubeconfig(path: str, wanted: str | None) -> Access:
+    try:
+        config = mapping(yaml.safe_load(_text_file(path)))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected a kubeconfig, found no YAML: {error}") from error
+    name = wanted or text(config.get("current-context"))
+    context = _named(config, "context", name, path)
+    entry = _named(config, "cluster", text(context.get("cluster")), path)
+    user_name = text(context.get("user"))
+    user = _named(config, "user", user_name, path) if user_name else {}
+    base = os.path.dirname(os.path.abspath(path))
+    url = text(entry.get("server")).rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{path}: expected a server URL, found {url!r}")
+    for key in ("exec", "auth-provider"):
+        if key in user:
+            raise ConfigError(
+                f"{path}: user {user_name}: {key} is not supported; use a token or a certificate"
+            )
+    tls = None
+    if url.startswith("https://"):
+        ca = _pem(entry, "certificate-authority", base, path)
+        tls = _context(cadata=ca, insecure=entry.get("insecure-skip-tls-verify") is True)
+        certificate, key_pem = (
+            _pem(user, "client-certificate", base, path),
+            _pem(user, "client-key", base, path),
+        )
+        if certificate is not None and key_pem is not None:
+            _load_chain(tls, certificate, key_pem)
+    return Access(
+        url=url,
+        headers=_credentials(user, base) if tls is not None else dict,
+        context=tls,
+        server_name=text(entry.get("tls-server-name")) or None,
+    )
+
+
+def _named(config: Mapping[str, Any], kind: str, name: str, path: str) -> Mapping[str, Any]:
+    for each in items(config.get(f"{kind}s")):
+        if each.get("name") == name:
+            return mapping(each.get(kind))
+    raise ConfigError(f"{path}: expected a {kind} named {name!r}, found none")
+
+
+def _pem(entry: Mapping[str, Any], key: str, base: str, path: str) -> str | None:
+    data = text(entry.get(f"{key}-data"))
+    if data:
+        try:
+            return base64.b64decode(data, validate=True).decode("ascii")
+        except (binascii.Error, ValueError) as error:
+            raise ConfigError(f"{path}: {key}-data: expected base64 of PEM, found something else") from error
+    file = text(entry.get(key))
+    return _text_file(os.path.join(base, file)) if file else None
+
+
+def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    # OpenSSL's API here takes files only. Mode 0600, gone at once.
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(f"{certificate}\n{key}\n")
+        file.flush()
+        context.load_cert_chain(file.name)
+
+
+def _credentials(user: Mapping[str, Any], base: str) -> Callable[[], dict[str, str]]:
+    token_file = text(user.get("tokenFile"))
+    if token_file:
+        return _bearer_from(os.path.join(base, token_file))
+    token = text(user.get("token"))
+    if token:
+        return lambda: _bearer(token)
+    name, password = text(user.get("username")), text(user.get("password"))
+    if name:
+        pair = base64.b64encode(f"{name}:{password}".encode()).decode("ascii")
+        return lambda: {"authorization": f"Basic {pair}"}
+    return dict

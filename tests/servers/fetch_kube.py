@@ -1,0 +1,99 @@
+"""A real Kubernetes API server for tests: kube-apiserver and kubectl built from their Go module, etcd from Debian.
+
+The build takes 5 to 15 minutes on two cores, so it happens only when asked for: with ``CI=true``, or by
+``python -m tests.servers.fetch_kube``. Its result stays in ``.servers/kube``, which git ignores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.servers.fetch import SERVERS, Unavailable, _debian, _only_one
+
+MODULE = Path(__file__).with_name("kube")
+VERSION = "v1.32.13"
+"""The one in kube/go.mod. It runs on the etcd of Debian 12."""
+
+BUILD_S = 3600
+
+
+def etcd() -> Path:
+    """The etcd server."""
+    return _debian("etcd-server", "usr/bin/etcd")
+
+
+def kube_apiserver(*, build: bool | None = None) -> Path:
+    """The API server."""
+    return _built("kube-apiserver", build)
+
+
+def kubectl(*, build: bool | None = None) -> Path:
+    """kubectl of the same version: its ``proxy`` is what Linkerd's configurations talk to."""
+    return _built("kubectl", build)
+
+
+def _built(program: str, build: bool | None) -> Path:
+    path = SERVERS / "kube" / program
+    with _only_one("kube"):
+        if path.exists():
+            return path
+        if not (bool(os.environ.get("CI")) if build is None else build):
+            raise Unavailable(
+                f"{program} is not built", "python -m tests.servers.fetch_kube (5 to 15 minutes)"
+            )
+        go = shutil.which("go") or "/usr/local/go/bin/go"
+        if not os.path.exists(go):
+            raise Unavailable(f"{program} is built with Go, which is not here", "install Go 1.23 or newer")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{program}.part")
+        major, minor = VERSION[1:].split(".")[:2]
+        stamp = {
+            "gitVersion": VERSION,
+            "gitMajor": major,
+            "gitMinor": minor,
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+        }
+        flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in stamp.items())
+        command = ["nice", "-n", "10", go, "build", "-p", "2", "-mod=readonly", "-trimpath"]
+        command += ["-ldflags", f"-s -w {flags}", "-o", str(part), f"k8s.io/kubernetes/cmd/{program}"]
+        try:
+            subprocess.run(
+                command,
+                cwd=MODULE,
+                env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""},
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=BUILD_S,
+            )
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.strip().splitlines()[-3:]
+            raise Unavailable(
+                f"go build of {program} failed: {' / '.join(said)}", "see tests/servers/kube"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(
+                f"go build of {program} took over {BUILD_S} s", "build it beforehand"
+            ) from error
+        part.rename(path)
+        return path
+
+
+if __name__ == "__main__":
+    missing = 0
+    for name, find in (
+        ("etcd", etcd),
+        ("kube-apiserver", lambda: kube_apiserver(build=True)),
+        ("kubectl", lambda: kubectl(build=True)),
+    ):
+        try:
+            print(f"{name}: {find()}", flush=True)
+        except Unavailable as why:
+            missing += 1
+            print(f"{name}: {why}", flush=True)
+    sys.exit(missing)
