@@ -27,7 +27,8 @@ READ_SMALL = 16 * 1024
 """First read size: a request head or a small answer; CPython allocates the whole of it before the call."""
 
 READ_LARGE = 128 * 1024
-"""Read size once a read came back full: a body is being streamed and fewer, larger calls are cheaper."""
+"""Read size once a read came back full: a body is being streamed and fewer, larger calls are cheaper. Answers of
+64 KiB cost 51-53 us at 64 KiB a read and 40-42 us at this; with it, not 64 KiB, one read of a body may be resident."""
 
 WRITE_STALL = 60.0
 """Seconds without any progress on a non-empty write buffer after which the connection is cut (hardening R2)."""
