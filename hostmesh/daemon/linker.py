@@ -154,7 +154,7 @@ class Linker:
                 listener.start()
         for key in [key for key in self.servers if key not in wanted]:
             listener, server = self.servers.pop(key)
-            listener.close()
+            listener.finish()
             server.drain()
 
     def _capacity(self) -> int:
@@ -179,10 +179,10 @@ class Linker:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Stop accepting; idle connections end now, the others with their exchange."""
+        """Stop accepting; connections end with their next answer, or when nothing is asked on them for a while."""
         self.draining = True
         for listener, server in self.servers.values():
-            listener.stop()
+            listener.finish()
             server.drain()
 
     async def wait_drained(self) -> None:

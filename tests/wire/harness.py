@@ -80,7 +80,7 @@ class Hostmesh:
 
     In the configuration text ``@dir@`` stands for the folder given and any other ``@name@`` for a free
     port, the same one wherever the name occurs: ``ports["name"]``. ``@admin@`` must be the admin port;
-    :meth:`get` uses ``@port@``.
+    :meth:`get` uses ``@port@``. ``prefix`` comes before the command (``unshare`` and the like, that exec it).
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Hostmesh:
         *,
         ports: dict[str, int] | None = None,
         environment: dict[str, str] | None = None,
+        prefix: list[str] | None = None,
         start: bool = True,
     ) -> None:
         self.folder = folder
@@ -99,6 +100,7 @@ class Hostmesh:
         self.disco = folder / "disco"
         self.disco.mkdir(exist_ok=True)
         self.environment = environment or {}
+        self.prefix = prefix or []
         self.process: subprocess.Popen[bytes] | None = None
         self.write_config(config)
         if start:
@@ -142,7 +144,7 @@ class Hostmesh:
         """
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(COMMAND), "run", str(self.file)],
+                [*self.prefix, str(COMMAND), "run", str(self.file)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

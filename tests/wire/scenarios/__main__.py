@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.wire.scenarios import files, kill, reload, splits
+from tests.wire.scenarios import drain, files, kill, reload, splits
 from tests.wire.scenarios.world import Figures
 
 SCENARIOS: dict[str, Callable[[Path], Figures]] = {
@@ -26,6 +26,9 @@ SCENARIOS: dict[str, Callable[[Path], Figures]] = {
     "moved": lambda folder: files.moved_endpoint(folder, hold_ms=2000),
     "reload": lambda folder: reload.reload_under_load(folder, reloads=10, rate=1000, per_phase=3000),
     "bad-reload": lambda folder: reload.refused_reloads(folder, rate=1000),
+    "drain": lambda folder: drain.drain_under_load(
+        folder, rate=1000, connections=50, delay_ms=40, warm=10_000
+    ),
 }
 
 
