@@ -8,8 +8,6 @@ from __future__ import annotations
 from hostmesh.config.later_control import (
     ConsulInterpreterConfig,
     K8sConfigMapInterpreterConfig,
-    K8sDaemonsetTransformerConfig,
-    K8sLocalnodeTransformerConfig,
     MeshInterpreterConfig,
     NamerdHttpInterpreterConfig,
     NamerdInterpreterConfig,
@@ -56,8 +54,6 @@ __all__ = [
     "HeaderPathIdentifierConfig",
     "IngressIdentifierConfig",
     "K8sConfigMapInterpreterConfig",
-    "K8sDaemonsetTransformerConfig",
-    "K8sLocalnodeTransformerConfig",
     "MarathonNamerConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",

@@ -89,6 +89,12 @@ class Freshness:
         """Whether the source has ever answered (since the name is observed)."""
         return isinstance(self.addr.value, AddrBound | AddrNeg)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the source has answered and nothing is about to be removed on its word: when it goes away, nothing
+        has to be taken back."""
+        return self.is_good and not self._leaving and self._absent_at is None
+
     def age(self) -> float | None:
         """Seconds since the source last confirmed what is believed; None if it never has."""
         return None if self.confirmed is None else self._alarms.env.now() - self.confirmed

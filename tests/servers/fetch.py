@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,81 @@ def consul() -> Path:
     """HashiCorp's Consul: an agent that is also a server."""
     # The last Debian release that has it.
     return _debian("consul", "usr/bin/consul", suite="bullseye")
+
+
+def nsd() -> tuple[Path, str]:
+    """NLnet Labs' authoritative name server, and the LD_LIBRARY_PATH that it needs."""
+    program = _debian("nsd", "usr/sbin/nsd")
+    libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+    packages = {
+        "libevent-2.1-7": "libevent-2.1.so.7",
+        "libfstrm0": "libfstrm.so.0",
+        "libprotobuf-c1": "libprotobuf-c.so.1",
+    }
+    folders = [_debian(package, str(libraries / file)).parent for package, file in packages.items()]
+    return program, ":".join(map(str, folders))
+
+
+ZOOKEEPER_PACKAGES = (
+    "libzookeeper-java",
+    "libslf4j-java",
+    "libnetty-java",
+    "libsnappy-java",
+    "libdropwizard-metrics-java",
+    "libcommons-cli-java",
+    "libcommons-io-java",
+    "libjackson2-core-java",
+    "libjackson2-databind-java",
+    "libjackson2-annotations-java",
+)
+"""Of what Debian's package depends on, what a server without an admin page, a shell and TLS loads."""
+
+ZOOKEEPER_JARS = (
+    "zookeeper",
+    "zookeeper-jute",
+    "slf4j-api",
+    "netty-buffer",
+    "netty-codec",
+    "netty-common",
+    "netty-handler",
+    "netty-resolver",
+    "netty-transport",
+    "netty-transport-native-epoll",
+    "netty-transport-native-unix-common",
+    "snappy-java",
+    "metrics-core",
+    "commons-cli",
+    "commons-io",
+    "jackson-core",
+    "jackson-databind",
+    "jackson-annotations",
+)
+
+
+def zookeeper() -> list[str]:
+    """The command of a ZooKeeper server, to which the configuration file is to be added."""
+    java = shutil.which("java")
+    if java is None:
+        raise Unavailable("ZooKeeper needs Java", "apt-get install default-jre-headless")
+    jars = Path("/usr/share/java")
+    if not (jars / "zookeeper.jar").exists():
+        folder = SERVERS / "zookeeper"
+        jars = folder / "usr" / "share" / "java"
+        with _only_one("zookeeper"):
+            if not (jars / "zookeeper.jar").exists():
+                if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+                    raise Unavailable(
+                        "ZooKeeper is unpacked from Debian's packages", "apt-get install zookeeper"
+                    )
+                with _whole(folder) as part:
+                    for package in ZOOKEEPER_PACKAGES:
+                        _download(package, part)
+                    for file in sorted(part.glob("*.deb")):
+                        _run(["dpkg", "-x", file.name, "."], part)
+                        file.unlink()
+    path = ":".join(str(jars / f"{jar}.jar") for jar in ZOOKEEPER_JARS)
+    options = ["-Xmx256m", "-Dzookeeper.jmx.log4j.disable=true"]
+    return [java, *options, "-cp", path, "org.apache.zookeeper.server.ZooKeeperServerMain"]
 
 
 def _debian(package: str, program: str, suite: str | None = None) -> Path:
@@ -194,7 +270,7 @@ def required(fetch: Callable[[], T]) -> T:
 
 
 if __name__ == "__main__":
-    for function in (statsd, prometheus, promtool, influxd, consul):
+    for function in (statsd, prometheus, promtool, influxd, consul, nsd, zookeeper):
         try:
             print(f"{function.__name__}: {function()}")
         except Unavailable as why:

@@ -1,0 +1,192 @@
+"""kazoo, with its callbacks on trio's thread. Import this module only when a configuration names ZooKeeper: kazoo
+and what it needs take 10 MB and a tenth of a second.
+
+One thread per client, which only waits for the socket: kazoo's own handler has two more, for callbacks, and every
+hand-over between them costs a change of threads beside a busy data path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import trio
+from kazoo.client import KazooClient
+from kazoo.exceptions import (
+    EXCEPTIONS,
+    ConnectionClosedError,
+    ConnectionLoss,
+    SessionExpiredError,
+    ZookeeperError,
+)
+from kazoo.exceptions import NoNodeError as KazooNoNodeError
+from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.retry import KazooRetry
+from kazoo.security import make_acl
+
+__all__ = ["LOST", "Client", "KazooNoNodeError", "make_acl"]
+
+LOST = (ConnectionLoss, ConnectionClosedError, SessionExpiredError)
+"""What a request gets when its connection or session ends."""
+
+CONNECT_S = 2.0
+"""For a TCP connection to one server. kazoo would wait for the session timeout, and after a healed partition the
+kernel repeats a lost SYN only after 1, 3 and 7 s: it is better to begin anew."""
+
+DELAY_S = 0.1
+MAX_DELAY_S = 0.7
+JITTER = 0.4
+"""Between rounds over the servers: 0.7 s and 40 % of it is just below a second."""
+
+
+class _NoWatcherError(ZookeeperError):  # type: ignore[misc]
+    """There is no such watch, because it has just fired. kazoo ends its thread at a code it does not know."""
+
+    code = -121
+
+
+EXCEPTIONS[_NoWatcherError.code] = _NoWatcherError
+
+
+class _TrioQueue:
+    """What kazoo puts here runs on trio's thread, in order."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self._token = token
+
+    def put(self, fn: Callable[[], object]) -> None:
+        # The loop has ended: nobody waits for this any more.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(fn)
+
+
+class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
+    """kazoo's interface to its surroundings."""
+
+    name = "trio_handler"
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        super().__init__()
+        self.callback_queue = self.completion_queue = _TrioQueue(token)
+        self._socket: socket.socket | None = None
+
+    @property
+    def running(self) -> bool:
+        """Always: kazoo calls back in its own thread otherwise, also while it stops."""
+        return True
+
+    def start(self) -> None:
+        """No threads for callbacks."""
+
+    def stop(self) -> None:
+        """No threads for callbacks."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_S, CONNECT_S)
+        self._socket = super().create_connection(*args, **kwargs)
+        return self._socket
+
+    def drop(self) -> None:
+        """End the connection under kazoo, which reconnects and keeps its session.
+
+        kazoo notices a dead connection by its own pings only, and sends none while it has requests to send.
+        """
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _RemoveWatches:
+    """ZooKeeper 3.5 and later. Older servers refuse it, and keep the watch until it fires."""
+
+    type = 18
+    ANY = 3
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def serialize(self) -> bytes:
+        path = self.path.encode()
+        return struct.pack("!i", len(path)) + path + struct.pack("!i", self.ANY)
+
+    @classmethod
+    def deserialize(cls, _data: bytes, _offset: int) -> bool:
+        return True
+
+
+class _LastWarning(logging.Handler):
+    """kazoo tells why it cannot connect in its log, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()
+
+
+class Client(KazooClient):  # type: ignore[misc]
+    """One session with an ensemble. Made and used on trio's thread."""
+
+    def __init__(self, hosts: str, session_timeout_s: float, auth: Iterable[tuple[str, str]]) -> None:
+        self._warnings = _LastWarning()
+        logger = logging.Logger("hostmesh.zookeeper", logging.WARNING)
+        logger.addHandler(self._warnings)
+        handler = TrioHandler(trio.lowlevel.current_trio_token())
+        super().__init__(
+            hosts=hosts,
+            timeout=session_timeout_s,
+            handler=handler,
+            auth_data=list(auth),
+            connection_retry=KazooRetry(
+                max_tries=-1,
+                delay=DELAY_S,
+                backoff=2,
+                max_delay=MAX_DELAY_S,
+                max_jitter=JITTER,
+                sleep_func=handler.sleep_func,
+            ),
+            logger=logger,
+        )
+
+    @property
+    def cause(self) -> str:
+        """What kazoo last said of trouble."""
+        return self._warnings.text
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its credentials were refused; it will not try again."""
+        return str(self.client_state) == "AUTH_FAILED"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its thread has ended, by refused credentials or an error of its own. True also before it runs."""
+        return bool(self._connection.connection_stopped.is_set())
+
+    def drop(self) -> None:
+        """End the connection, not the session."""
+        self.handler.drop()
+
+    def begin_anew(self) -> None:
+        """Let also a server have us that knows less than we have seen.
+
+        A server refuses clients from its future, which keeps them from going back in time with a server that lags.
+        After a loss of all data it would refuse for ever.
+        """
+        self.last_zxid = 0
+
+    def forget(self, path: str) -> None:
+        """Remove the watches of a path, here and at the server."""
+        self._child_watchers.pop(path, None)
+        self._data_watchers.pop(path, None)
+        self._call(_RemoveWatches(path), self.handler.async_result())
+
+    def end(self) -> None:
+        """Close the session. Blocks; for a thread."""
+        self.stop()
+        self.close()
