@@ -18,6 +18,10 @@ GRACE_S = 2.0
 EMPTY_GRACE_S = 1.0
 """The same for a name that a healthy registry has emptied."""
 
+EARLY_S = 1.0
+"""An endpoint may be routed to this long before its registration is acknowledged: the registry's other readers may hear
+of it first, and nsd, say, acknowledges nothing at all."""
+
 SHOWN = 5
 """Violations of a kind that are written out."""
 
@@ -211,7 +215,10 @@ def judge(
         if switch is None:
             stale.append(f"at {answer.sent - begin:.3f} s: {answer.endpoint} was never registered")
             continue
-        if switch.at(answer.sent) or switch.at(answer.done):
+        if switch.first_true(answer.sent) <= answer.done + EARLY_S:
+            continue
+        if switch.since(answer.sent) == -inf:
+            stale.append(f"at {answer.sent - begin:.3f} s: {answer.endpoint} was not registered yet")
             continue
         if not log.is_readable.at(answer.sent):
             unjudged += 1

@@ -243,7 +243,11 @@ class Observer:
             self._nursery = nursery
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
-            await self._drive()
+            try:
+                await self._drive()
+            finally:
+                for stream in self._idle:
+                    stream.socket.close()
 
     async def _drive(self) -> None:
         """Open loop: requests start when they are due, whatever became of those before."""
@@ -274,6 +278,8 @@ class Observer:
         self._seen(Answer(sent, time.monotonic(), endpoint, failure))
 
     async def _exchange(self) -> tuple[str | None, str]:
+        stream = None
+        kept = False
         try:
             stream = self._idle.pop() if self._idle else await trio.open_tcp_stream("127.0.0.1", self.port)
             await stream.send_all(self._request)
@@ -288,14 +294,16 @@ class Observer:
                 body += (more := await stream.receive_some())
                 if not more:
                     return None, "connection closed in the body"
+            kept = not closes
         except OSError as error:
             return None, str(error)
         except trio.BrokenResourceError as error:
             return None, f"connection broken: {error.__cause__ or error}"
-        if closes:
-            await stream.aclose()
-        else:
-            self._idle.append(stream)
+        finally:
+            if kept and stream is not None:
+                self._idle.append(stream)
+            elif stream is not None:
+                stream.socket.close()
         if status == 200:
             return body.decode("latin-1"), ""
         return None, f"status {status}: {body[:200].decode('latin-1')}"

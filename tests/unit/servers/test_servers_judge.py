@@ -167,3 +167,9 @@ def test_events_are_in_order(log: EventLog) -> None:
     """Going back in time is a mistake of the scenario."""
     with pytest.raises(ValueError, match=r"event at 5\.0 after one at 20\.0"):
         log.added(A, 5.0)
+
+
+def test_an_answer_before_the_acknowledgement_is_no_fault(log: EventLog) -> None:
+    """Up to a second early; before that the endpoint was not registered yet."""
+    assert judge(answered(B, 9.5), log).is_clean
+    assert judge(answered(B, 5.0), log).stale == [f"at 0.000 s: {B} was not registered yet"]
