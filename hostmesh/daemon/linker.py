@@ -193,10 +193,15 @@ class Linker:
                 server.on_empty = gone.set
                 await gone.wait()
 
+    def cut(self) -> None:
+        """End every connection now; an exchange whose answer has not begun is answered."""
+        for _listener, server in self.servers.values():
+            server.cut()
+
     def close(self) -> None:
         """Cut what is left and close everything."""
-        for listener, server in self.servers.values():
-            server.cut()
+        self.cut()
+        for listener, _server in self.servers.values():
             listener.close()
         for router in self.routers.values():
             router.close()

@@ -254,6 +254,8 @@ class Daemon:
         left = self.linker.pending
         if left:
             self.log.warning("drain deadline", cut=left, grace_ms=self.config.admin.shutdown_grace_ms)
+        # While the logs still run: what is cut has lines of its own.
+        self.linker.cut()
         self.log.info("stopped", cut=left)
 
     # -- reload ---------------------------------------------------------------------------------------------------

@@ -557,9 +557,13 @@ class CallerSession:
     def abort(self) -> None:
         ex = self._ex
         if ex is not None:
-            self._abandon(
-                ex, MeshError(Reason.DRAINING, "cut at the end of the drain", status=503, side=Side.SELF)
+            error = MeshError(
+                Reason.DRAINING, "cut at the end of the drain (shutdownGraceMs)", status=503, side=Side.SELF
             )
+            if ex.committed:
+                self._abandon(ex, error)
+            else:
+                self._refuse(error)
         else:
             self._transport.abort()
             self._stop_timer()

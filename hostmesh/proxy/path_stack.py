@@ -266,11 +266,7 @@ class PathStack:
                 bisect_right(self._shares, self._random() * self._total_share, 0, len(self._drawn) - 1)
             ]
             if drawn is None:
-                ex.fail(
-                    self.unroutable(
-                        ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing (a branch that is empty)"
-                    )
-                )
+                ex.fail(self._bound_to_nothing(ex))
                 return
             branch = drawn
         ex.branch = branch
@@ -282,6 +278,17 @@ class PathStack:
         if ex.context is not None or not ex.trace:
             self.router.write_context(ex, now)
         client.dispatch(ex, now)
+
+    def _bound_to_nothing(self, ex: Exchange) -> MeshError:
+        if len(self._drawn) == 1:
+            # Nobody waits for these answers, so they may cost a delegation.
+            tree = self.router.interpreter.delegate(self.router.base_dtab + self.local, self.path)
+            if tree.type == "neg" and tree.dentry is None:
+                return self.unroutable(ex, Reason.NO_DENTRY, f"no dentry matches {self.text}")
+            return self.unroutable(ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing")
+        return self.unroutable(
+            ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing in the branch that was drawn"
+        )
 
     def _unbound(self, ex: Exchange, now: float) -> None:
         state = self._state

@@ -84,9 +84,7 @@ class Server:
         self.received_bytes = scope.counter("received_bytes")
         self.sent_bytes = scope.counter("sent_bytes")
         scope.gauge("connections", lambda: float(len(self.sessions)))
-        self.head_time = HEAD_TIME
         self.first_head_time = FIRST_HEAD_TIME
-        self.body_idle = BODY_IDLE
         self.drain_quiet = DRAIN_QUIET
         self.max_pipelined = MAX_PIPELINED
         self.configure(settings)
@@ -98,6 +96,9 @@ class Server:
         self.clear_context = settings.clear_context
         self.max_concurrent = settings.max_concurrent
         self.max_call_depth = settings.max_call_depth
+        read_timeout = settings.read_timeout or BODY_IDLE
+        self.head_time = min(HEAD_TIME, read_timeout)
+        self.body_idle = min(BODY_IDLE, read_timeout)
         self.stream_after = settings.stream_after if settings.streaming else 2**62
         self.aggregate = not settings.streaming
         self.simple_responses = not settings.clear_context and settings.compression_level < 1
