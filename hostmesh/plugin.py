@@ -8,6 +8,7 @@ from hostmesh.base.env import Env
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.plugin import PluginConfig
 from hostmesh.base.var import PENDING, Activity, Closer, Computed, Failed, Ok, Pending, Read, State, Turn, Var
+from hostmesh.config.shape import Bounds
 from hostmesh.config.tls import ClientTlsConfig
 from hostmesh.config.types import Count, Millis, Port, Positive, Seconds
 from hostmesh.naming.addr import (
@@ -34,7 +35,8 @@ from hostmesh.naming.namer import (
 )
 from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Alt, Leaf, NameTree, Union, Weighted
 from hostmesh.naming.path import Path
-from hostmesh.naming.transformer import TransformerConfig
+from hostmesh.naming.transformer import TransformerConfig, TransformerDeps
+from hostmesh.naming.transformers import EachAddr
 
 __all__ = [
     "ADDR_NEG",
@@ -52,12 +54,14 @@ __all__ = [
     "AddrPending",
     "Alt",
     "BoundName",
+    "Bounds",
     "ClientTlsConfig",
     "Closer",
     "Computed",
     "ConfigError",
     "Count",
     "Counter",
+    "EachAddr",
     "Endpoint",
     "Env",
     "Failed",
@@ -81,6 +85,7 @@ __all__ = [
     "Seconds",
     "State",
     "TransformerConfig",
+    "TransformerDeps",
     "Turn",
     "Union",
     "Var",

@@ -1,0 +1,345 @@
+"""One service in Consul, followed with blocking queries while it is in use.
+
+The loop has one query in flight at a time: a plain one first, then one after the other that the agent answers when
+something has changed or half a minute has passed. After any failure it begins again with a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import consul
+import trio
+from attrs import frozen
+
+from hostmesh.base.backoff import Decorrelated
+from hostmesh.plugin import (
+    ADDR_PENDING,
+    PENDING,
+    Addr,
+    AddrBound,
+    AddrFailed,
+    AddrNeg,
+    AddrPending,
+    Endpoint,
+    Failed,
+    Path,
+    Pending,
+    Var,
+)
+from hostmesh.registry.consul_transport import ServiceAnswer, Unreachable
+from hostmesh.registry.freshness import Freshness
+from hostmesh.registry.hostnames import HostNames, Named
+from hostmesh.registry.usable import endpoint_of
+from namer.consul_format import (
+    MAX_HOSTNAMES,
+    HostInstance,
+    Instance,
+    instance_of,
+    next_index,
+)
+
+if TYPE_CHECKING:
+    from hostmesh.registry.rotation import Place
+    from namer.consul import ConsulNamer
+
+WAIT_S = 30.0
+"""For how long a query blocks. Each name is confirmed this often, which costs 200 names 7 requests per second; that the
+agent is alive is noticed sooner, by its probes."""
+
+RETRY = Decorrelated(0.01, 1.0)
+"""Seconds between attempts to follow one name."""
+
+SPREAD_NAMES = 500
+"""When an agent returns, names begin anew at this rate per second, but all within a second."""
+
+PARSE_STEP = 200
+"""Entries read before the data path gets a turn: about a millisecond."""
+
+BURST = 50
+"""Changes of one name that are taken as fast as they come."""
+
+CHANGES_PER_S = 20.0
+"""Changes of one name per second that are taken for ever; more is a registry gone wrong, whose changes are taken
+together."""
+
+CAUSE_LENGTH = 300
+"""Characters of an error that are kept: it may hold a whole page."""
+
+
+@frozen
+class Exists:
+    """There is such a service."""
+
+
+@frozen
+class Missing:
+    """No such service, or it has no instance that counts."""
+
+
+Kind: TypeAlias = Pending | Failed | Exists | Missing
+
+
+class Service:
+    """What is at one path: ``/<dc>/[<tag>/]<service>``.
+
+    It lives while ``kind`` or ``addr`` is observed, and is then the only one for its path.
+    """
+
+    def __init__(self, namer: ConsulNamer, names: Path) -> None:
+        self.names = names
+        self.id = namer.root_id + names
+        self._namer = namer
+        self._dc = None if names[0] == ".local" else names[0]
+        self._tag = names[1].lower() if len(names) == 3 else None
+        self._service = names[-1].lower()
+        self.kind: Var[Kind] = Var(namer.turn, PENDING, on_active=self._retain, on_idle=self._release)
+        self.addr: Var[Addr] = Var(namer.turn, ADDR_PENDING, on_active=self._retain, on_idle=self._release)
+        self.fresh = Freshness(
+            self.id.show(),
+            self.addr,
+            namer.shared.alarms,
+            namer.journal,
+            hold_s=namer.hold_s,
+            source=namer.agent.address.authority,
+            report=self._report,
+            on_believed=self._classify,
+        )
+        self.started = 0.0
+        self.updated: float | None = None
+        """``env.wall()`` of the last change."""
+        self.index = 0
+        self._instances: frozenset[Instance] | None = None
+        self._is_complete = False
+        self._is_new = True
+        self._last_refused = ""
+        self._allowance = float(BURST)
+        self._answered = 0.0
+        self._fruitless = 0
+        self._names = HostNames(namer.shared.resolver, self._name_changed)
+        self._hosts: dict[HostInstance, Named] = {}
+        self._retained = 0
+        self._stop: Callable[[], None] | None = None
+
+    def _report(self, event: str, facts: Any) -> None:
+        # An agent that is away is one line in the log, not one for each name.
+        if self._namer.agent.is_up:
+            self._namer.report(event, facts)
+
+    # Observed or not.
+
+    def _retain(self) -> None:
+        self._retained += 1
+        if self._retained == 1:
+            self._namer.keep(self)
+            self.started = self._namer.env.wall()
+            self._stop = self._namer.shared.tasks.start(self._follow)
+
+    def _release(self) -> None:
+        self._retained -= 1
+        if self._retained:
+            return
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+        self._names.close()
+        self._hosts = {}
+        self._instances = None
+        self._is_complete = False
+        self.fresh.forget()
+        self.kind.set(PENDING)
+        self._namer.drop(self)
+
+    # Following.
+
+    async def _follow(self) -> None:
+        namer = self._namer
+        delays = RETRY.delays(namer.rng)
+        with namer.agent.used():
+            while True:
+                answered = self._answered
+                try:
+                    await self._watch()
+                except consul.ConsulException as error:
+                    cause = f"{type(error).__name__}: {error}"
+                except Exception as error:  # noqa: BLE001  a bug must not leave a name as it is for ever
+                    namer.report("names.watch_broken", {"name": self.fresh.name, "error": repr(error)})
+                    cause = f"internal error: {error!r}"
+                namer.errors.value += 1
+                namer.agent.doubt()
+                self.fresh.failed(cause[:CAUSE_LENGTH])
+                if self._answered != answered:
+                    delays = RETRY.delays(namer.rng)
+                await trio.sleep(next(delays))
+
+    async def _watch(self) -> None:
+        """Follow the name until something fails."""
+        agent, rotation = self._namer.agent, self._namer.rotation
+        if not agent.is_up:
+            await agent.wait_up()
+            await trio.sleep(self._namer.rng.random() * min(1.0, len(self._namer) / SPREAD_NAMES))
+        authority = await self._namer.authority(self._dc, self._tag, self._service)
+        self.index = 0
+        # What was said before the failure counts anew: removals that were due then have been put off.
+        self._is_new = True
+        while True:
+            async with rotation.place() as place:
+                while not place.is_asked_back:
+                    answer = await self._ask(place)
+                    if answer is None:
+                        break
+                    await self._take(answer, authority)
+
+    async def _ask(self, place: Place) -> ServiceAnswer | None:
+        """One query; None if the place was asked back before it was answered."""
+        namer = self._namer
+        options: dict[str, Any] = {"dc": self._dc, "tag": self._tag}
+        if self.index:
+            options["index"] = str(self.index)
+            options["wait"] = f"{round(namer.wait_s * 1000)}ms"
+        client = namer.agent.client
+        answer: ServiceAnswer | None = None
+        with namer.agent.interruptible() as lost, place.waiting():
+            if namer.reading.use_health:
+                options["passing"] = namer.only_passing
+                answer = await client.health.service(self._service, **options)
+            else:
+                answer = await client.catalog.service(self._service, **options)
+        if lost.cancelled_caught:
+            raise Unreachable(namer.agent.cause)
+        return answer
+
+    async def _take(self, answer: ServiceAnswer, authority: str | None) -> None:
+        namer = self._namer
+        now = namer.env.now()
+        said = answer.version
+        self.index, is_replaced = next_index(self.index, said)
+        if is_replaced:
+            namer.resets.value += 1
+        entries = answer.entries if isinstance(answer.entries, list) else []
+        instances: set[Instance] = set()
+        refused = 0
+        for number, entry in enumerate(entries, 1):
+            try:
+                instance = instance_of(entry, namer.reading, authority)
+            except ValueError as error:
+                refused += 1
+                if refused == 1 and str(error) != self._last_refused:
+                    self._last_refused = str(error)
+                    namer.report(
+                        "names.instance_refused", {"name": self.fresh.name, "cause": self._last_refused}
+                    )
+            else:
+                if instance is not None:
+                    instances.add(instance)
+            if number % PARSE_STEP == 0:
+                await trio.lowlevel.checkpoint()
+        namer.malformed.value += refused
+        if refused and not instances:
+            raise consul.ConsulException(f"none of {refused} instances can be used")
+        found = frozenset(instances)
+        is_news = found != self._instances
+        if is_news or self._is_new or answer.complete != self._is_complete:
+            self._is_new = False
+            namer.updates.value += 1
+            self.updated = namer.env.wall()
+            self._use(found, said, answer.complete)
+        elif answer.complete:
+            self.fresh.confirm()
+        await self._pace(now, is_news)
+
+    async def _pace(self, now: float, is_news: bool) -> None:
+        """Neither a busy agent, whose index moves for other services' sake, nor a service that changes all the time
+        may keep this loop busy."""
+        elapsed, self._answered = now - self._answered, now
+        self._allowance = min(BURST, self._allowance + elapsed * CHANGES_PER_S)
+        if is_news:
+            self._fruitless = 0
+            self._allowance -= 1
+            if self._allowance < 0:
+                await trio.sleep(-self._allowance / CHANGES_PER_S)
+        elif elapsed < 1.0:
+            self._fruitless = min(self._fruitless + 1, 10)
+            await trio.sleep(min(1.0, 0.005 * 2**self._fruitless) * (0.5 + self._namer.rng.random() / 2))
+        else:
+            self._fruitless = 0
+
+    # Endpoints.
+
+    def _use(self, instances: frozenset[Instance], said: str, complete: bool) -> None:
+        self._instances, self._is_complete = instances, complete
+        hosts = [instance for instance in instances if isinstance(instance, HostInstance)]
+        # Which of too many are followed must not change with every answer.
+        self._hosts = {
+            instance: Named(instance.host, instance.port, instance.weight)
+            for instance in sorted(hosts)[:MAX_HOSTNAMES]
+        }
+        self._names.follow(self._hosts.values())
+        if instances:
+            self._combine(said)
+        elif complete:
+            self.fresh.absent(index=said)
+        else:
+            self.fresh.failed(
+                "the agent's servers have no leader, and the one that answered knows no instance"
+            )
+
+    def _name_changed(self) -> None:
+        if self._retained and self._instances:
+            self._combine(str(self.index))
+
+    def _combine(self, said: str) -> None:
+        """The endpoints of all instances. While a host name is being resolved nothing is removed; one that cannot be
+        resolved counts as none, unless nothing else is left: that is an error and not an empty set."""
+        endpoints: list[Endpoint] = []
+        pending = False
+        cause: str | None = None
+        for instance in self._instances or ():
+            if isinstance(instance, Endpoint):
+                endpoints.append(instance)
+                continue
+            named = self._hosts.get(instance)
+            if named is None:
+                cause = cause or f"expected at most {MAX_HOSTNAMES} host names, found more"
+                continue
+            resolved = self._names.resolved((named,))
+            pending = pending or resolved.is_pending
+            cause = cause or resolved.cause
+            for endpoint in resolved.endpoints:
+                usable = endpoint_of(endpoint.host, endpoint.port, endpoint.weight, instance.meta)
+                if usable is None:
+                    cause = cause or f"{named.host}: expected the address of a host, found {endpoint.host}"
+                else:
+                    endpoints.append(usable)
+        if endpoints:
+            self.fresh.found(endpoints, index=said, complete=self._is_complete and not pending)
+        elif not pending:
+            self.fresh.failed(cause or "no host name of its instances is known")
+
+    def _classify(self) -> None:
+        """Derive ``kind`` from what is believed."""
+        match self.addr.value:
+            case AddrNeg():
+                self.kind.set(Missing())
+            case AddrPending():
+                self.kind.set(PENDING)
+            case AddrFailed(cause):
+                self.kind.set(Failed(cause))
+            case AddrBound():
+                self.kind.set(Exists())
+
+    def age(self) -> float | None:
+        """Seconds since the agent last confirmed what is believed."""
+        return self.fresh.age()
+
+    def state(self) -> dict[str, object]:
+        """For the admin page."""
+        return {
+            "running": True,
+            "lastStartedAt": round(self.started * 1000),
+            "lastUpdatedAt": None if self.updated is None else round(self.updated * 1000),
+            **self.fresh.state(),
+            "watch": "blocking query",
+            "hostNames": len(self._hosts),
+        }
