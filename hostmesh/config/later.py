@@ -11,7 +11,6 @@ from hostmesh.config.later_control import (
     MeshInterpreterConfig,
     NamerdHttpInterpreterConfig,
     NamerdInterpreterConfig,
-    ServersetsAnnouncerConfig,
     TracelogConfig,
     ZipkinConfig,
 )
@@ -58,7 +57,6 @@ __all__ = [
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",
     "NamerdInterpreterConfig",
-    "ServersetsAnnouncerConfig",
     "ThriftMuxRouterConfig",
     "ThriftRouterConfig",
     "TracelogConfig",

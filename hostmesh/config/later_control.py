@@ -12,7 +12,6 @@ from hostmesh.config.tls import ClientTlsConfig
 from hostmesh.config.types import Port, Positive, Ratio, Seconds, Timeout
 from hostmesh.naming.interpreter import InterpreterConfig
 from hostmesh.naming.path import Path
-from hostmesh.naming.transformer import TransformerConfig
 
 
 @frozen(kw_only=True)
@@ -176,54 +175,6 @@ class K8sConfigMapInterpreterConfig(LaterInterpreterConfig):
     """Its port."""
     namespace: str = "default"
     """Its namespace."""
-
-
-@frozen(kw_only=True)
-class K8sDaemonsetTransformerConfig(TransformerConfig):
-    """Replaces each address by the DaemonSet's pod on the same node."""
-
-    unavailable: ClassVar[str | None] = later.K8S
-
-    k8s_host: str = "localhost"
-    """API server."""
-    k8s_port: Port = 8001
-    """Its port."""
-    namespace: str
-    """The DaemonSet's namespace."""
-    service: str
-    """The service in front of the DaemonSet."""
-    port: str
-    """The port's name or number."""
-    host_network: bool = False
-    """Match by node name rather than by /24 network."""
-
-
-@frozen(kw_only=True)
-class K8sLocalnodeTransformerConfig(TransformerConfig):
-    """Keeps the addresses on this node."""
-
-    unavailable: ClassVar[str | None] = later.K8S
-
-    host_network: bool = False
-    """Match by ``NODE_NAME`` rather than by the network of ``POD_IP``."""
-
-
-@frozen(kw_only=True)
-class ServersetsAnnouncerConfig(PluginConfig):
-    """Announces servers in ZooKeeper serversets."""
-
-    unavailable: ClassVar[str | None] = later.REGISTRY
-
-    prefix: Path = field(default=Path.of("io.l5d.serversets"))
-    """What ``announce`` names start with, after ``/#``."""
-    zk_addrs: tuple[later.ZkAddr, ...]
-    """The ensemble."""
-    path_prefix: Path = field(default=Path.of("discovery"))
-    """Where member nodes are made."""
-
-    @property
-    def prefix_in_force(self) -> Path:
-        return self.prefix
 
 
 @frozen(kw_only=True)

@@ -17,6 +17,7 @@ from hostmesh.base.errors import ConfigError
 from hostmesh.config.model import LinkerConfig, unavailable
 from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.servers import ServerConfig
+from hostmesh.daemon.announce import Announcers
 from hostmesh.daemon.build import (
     Namers,
     build_interpreter,
@@ -62,6 +63,7 @@ class Linker:
         self.routers: dict[str, Router] = {}
         self.interpreters: dict[str, tuple[str, Interpreter]] = {}
         self.servers: dict[tuple[str, int], tuple[Listener, Server]] = {}
+        self.announcers = Announcers(shared)
         self.draining = False
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.max_connections = max(64, soft - RESERVED_DESCRIPTORS)
@@ -96,6 +98,7 @@ class Linker:
             if old is not None:
                 router.take_over(old)
         self._switch(config, routers, opened)
+        self.announcers.apply(http_routers(config), lambda ip, port: self.servers[ip, port][0].address)
         kept = {id(namer) for namer in namers.made} | {id(i) for _, i in interpreters.values()}
         retired: list[Any] = [] if old_namers is None else [n for n in old_namers.made if id(n) not in kept]
         retired += [i for _, i in self.interpreters.values() if id(i) not in kept]
@@ -177,6 +180,11 @@ class Linker:
             self.shared.stop(plugin)
 
     # -- the end --------------------------------------------------------------------------------------------------
+
+    async def withdraw(self) -> None:
+        """Take our servers out of the registries, while they still accept: callers learn of it before they are
+        refused."""
+        await self.announcers.withdraw()
 
     def drain(self) -> None:
         """Stop accepting; connections end with their next answer, or when nothing is asked on them for a while."""

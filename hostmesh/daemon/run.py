@@ -24,6 +24,7 @@ from hostmesh.daemon.shared import Shared
 from hostmesh.daemon.view import fill_view
 from hostmesh.pump.clock import SystemEnv
 from hostmesh.pump.listen import ListenOptions, open_listener
+from hostmesh.registry.announcer import WITHDRAW_S
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which CPython takes the GIL from a busy thread: at the default 5 ms one busy registry thread took
@@ -248,6 +249,8 @@ class Daemon:
     async def _drain(self) -> None:
         _notify(b"STOPPING=1")
         grace = self.config.admin.shutdown_grace_ms / 1000
+        with trio.move_on_after(min(grace, WITHDRAW_S + 0.5)):
+            await self.linker.withdraw()
         self.linker.drain()
         with trio.move_on_after(grace):
             await self.linker.wait_drained()

@@ -46,7 +46,7 @@ class Shared:
         self.files = self.registry.files
         self.resolver = self.registry.resolver
         self.system = SystemNamers(self.turn, self.resolver)
-        self._tasks: dict[int, tuple[object, trio.CancelScope]] = {}
+        self._tasks: dict[int, tuple[object, trio.CancelScope, trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -68,11 +68,13 @@ class Shared:
         run = getattr(plugin, "run", None)
         if run is None or id(plugin) in self._tasks or self._nursery is None:
             return
-        scope = trio.CancelScope()
-        self._tasks[id(plugin)] = (plugin, scope)
-        self._nursery.start_soon(self._run_plugin, plugin, run, scope)
+        scope, ended = trio.CancelScope(), trio.Event()
+        self._tasks[id(plugin)] = (plugin, scope, ended)
+        self._nursery.start_soon(self._run_plugin, plugin, run, scope, ended)
 
-    async def _run_plugin(self, plugin: object, run: Callable[[], Any], scope: trio.CancelScope) -> None:
+    async def _run_plugin(
+        self, plugin: object, run: Callable[[], Any], scope: trio.CancelScope, ended: trio.Event
+    ) -> None:
         # A plugin that fails must not take the daemon with it: it is reported and started again, ever more slowly.
         delay = 0.1
         with scope:
@@ -85,12 +87,19 @@ class Shared:
                 await trio.sleep(delay)
                 delay = min(delay * 2, 30.0)
         self._tasks.pop(id(plugin), None)
+        ended.set()
 
     def stop(self, plugin: object) -> None:
         """Cancel a plugin's task."""
         entry = self._tasks.get(id(plugin))
         if entry is not None:
             entry[1].cancel()
+
+    async def wait_stopped(self, plugin: object) -> None:
+        """Until a plugin's task has ended; at once if it has none."""
+        entry = self._tasks.get(id(plugin))
+        if entry is not None:
+            await entry[2].wait()
 
 
 def local_ips() -> frozenset[str]:

@@ -47,7 +47,7 @@ END_S = 3.0
 """For closing the session; a server that hangs does not hold up the end of the daemon."""
 
 
-class NoNodeError(Exception):
+class NoNodeError(LookupError):
     """There is no such path."""
 
 

@@ -1,0 +1,363 @@
+"""ZooKeeper in trouble, under load, judged from outside: ``python -m tests.servers.zookeeper_scenarios [NAME ...]``.
+
+Each scenario is a function of a :class:`Stage`: a real ZooKeeper, a hostmesh on it, and an observer that sends 200
+requests per second. ``--short`` runs them as the test suite does, with outages of seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.servers.observer import ObservedEndpoint, Observer, Prober
+from tests.servers.relay import Relay
+from tests.servers.zookeeper_server import ZooKeeperServer
+from tests.wire.harness import Hostmesh
+
+CONFIG = """\
+admin: {ip: 127.0.0.1, port: @admin@}
+namers:
+- kind: io.l5d.serversets
+  zkAddrs:
+  - {host: 127.0.0.1, port: @zookeeper@}
+  holdMs: @hold@
+routers:
+- protocol: http
+  dtab: |
+    /svc => /#/io.l5d.serversets/discovery/prod;
+  servers:
+  - {port: @port@, ip: 127.0.0.1}
+"""
+
+FOLDER = "/discovery/prod"
+NAME = f"/#/io.l5d.serversets{FOLDER}/web"
+HOLD_S = 2.0
+
+
+class Stage:
+    """What a scenario plays on. ``outage_s`` is how long its outages last."""
+
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        *,
+        outage_s: float,
+        mesh_first: bool = False,
+        relayed: bool = False,
+        hold_ms: int = round(HOLD_S * 1000),
+    ) -> None:
+        self.outage_s = outage_s
+        for name in ("zookeeper", "mesh"):
+            (folder / name).mkdir()
+        self.zookeeper = ZooKeeperServer(folder / "zookeeper")
+        stack.callback(self.zookeeper.kill)
+        stack.callback(self.zookeeper.close_client)
+        if not mesh_first:
+            self.zookeeper.start()
+        self.relay = stack.enter_context(Relay(self.zookeeper.port)) if relayed else None
+        port = self.zookeeper.port if self.relay is None else self.relay.port
+        ports = {"zookeeper": port, "hold": hold_ms}
+        self.mesh = stack.enter_context(Hostmesh(folder / "mesh", CONFIG, ports=ports))
+        self.seen = stack.enter_context(Observer(self.mesh.ports["port"], paused=True))
+        self._nodes: dict[str, str] = {}
+
+    def register(self, *endpoints: ObservedEndpoint) -> None:
+        for endpoint in endpoints:
+            self._nodes[endpoint.key] = self.zookeeper.put(f"{FOLDER}/web", endpoint.host, endpoint.port)
+            self.seen.added(endpoint)
+
+    def deregister(self, *endpoints: ObservedEndpoint) -> None:
+        for endpoint in endpoints:
+            self.zookeeper.remove(self._nodes.pop(endpoint.key))
+            self.seen.removed(endpoint)
+
+    def two(self) -> tuple[ObservedEndpoint, ObservedEndpoint]:
+        """Two registered endpoints that answer requests."""
+        one, two = self.seen.endpoint(), self.seen.endpoint()
+        self.register(one, two)
+        self.seen.paused = False
+        self.seen.wait_answers(one, two)
+        return one, two
+
+    def change(self, gone: ObservedEndpoint) -> ObservedEndpoint:
+        """One comes and ``gone`` goes; return when both is seen by callers."""
+        new = self.seen.endpoint()
+        self.register(new)
+        self.seen.wait_answers(new)
+        self.deregister(gone)
+        self.seen.wait_quiet(gone)
+        return new
+
+    def down(self) -> None:
+        """The time that an outage lasts, under load."""
+        self.seen.run_for(self.outage_s)
+
+    def restarted(self, *, empty: bool = False) -> None:
+        """Killed, and started after the outage."""
+        self.zookeeper.close_client()
+        self.seen.unreadable()
+        self.zookeeper.kill()
+        self.down()
+        if empty:
+            self.zookeeper.forget()
+            self._nodes = {}
+        self.zookeeper.start()
+
+    def metric(self, name: str) -> float:
+        return self.mesh.metrics()["namer/#/io.l5d.serversets/" + name]
+
+    def session(self) -> str:
+        """Of hostmesh, as ZooKeeper calls it."""
+        found = re.search(
+            r'"session": ?"([0-9a-f]+)"', self.mesh.admin("/namer_state/io.l5d.serversets.json").text
+        )
+        assert found is not None
+        return found[1]
+
+
+def killed_with_data(stage: Stage) -> None:
+    """Killed and started again with its data; then changed."""
+    one, _two = stage.two()
+    stage.restarted()
+    stage.seen.readable()
+    stage.seen.run_for(2)
+    stage.change(one)
+
+
+def changed_while_away(stage: Stage) -> None:
+    """While hostmesh cannot reach it an endpoint comes and another goes, which keeps answering."""
+    assert stage.relay is not None
+    one, _two = stage.two()
+    stage.seen.unreadable()
+    stage.relay.cut()
+    new = stage.seen.endpoint()
+    stage.register(new)
+    stage.deregister(one)
+    stage.down()
+    stage.relay.restore()
+    stage.seen.readable()
+    stage.seen.wait_answers(new)
+    stage.seen.wait_quiet(one)
+
+
+def emptied_and_refilled(stage: Stage) -> None:
+    """Killed and started without data; refilled at once, with one old endpoint and a new one."""
+    one, two = stage.two()
+    new = stage.seen.endpoint()
+    stage.restarted(empty=True)
+    stage.seen.set_to([])
+    stage.seen.readable()
+    stage.register(two, new)
+    stage.seen.wait_answers(two, new)
+    stage.seen.wait_quiet(one)
+
+
+def emptied_for_long(stage: Stage) -> None:
+    """Killed and started without data; refilled when the emptiness has been believed."""
+    one, two = stage.two()
+    stage.restarted(empty=True)
+    stage.seen.set_to([])
+    stage.seen.readable()
+    stage.seen.run_for(HOLD_S + 3)
+    stage.register(two)
+    stage.seen.wait_answers(two)
+    stage.seen.wait_quiet(one)
+
+
+def truly_emptied(stage: Stage) -> None:
+    """A healthy ZooKeeper is told that the service is gone."""
+    one, two = stage.two()
+    stage.deregister(one, two)
+    stage.seen.run_for(HOLD_S + 2)
+    stage.register(two)
+    stage.seen.wait_answers(two)
+
+
+def frozen(stage: Stage) -> None:
+    """Stopped for a while (SIGSTOP), then changed."""
+    one, _two = stage.two()
+    stage.zookeeper.close_client()
+    stage.seen.unreadable()
+    stage.zookeeper.freeze()
+    stage.down()
+    stage.zookeeper.thaw()
+    stage.zookeeper.children(FOLDER)
+    stage.seen.readable()
+    stage.change(one)
+
+
+def reset_in_an_answer(stage: Stage) -> None:
+    """The connection is reset after some bytes of an answer, again and again while endpoints change."""
+    assert stage.relay is not None
+    one, two = stage.two()
+    for _ in range(3):
+        stage.relay.reset_after(100)
+        new = stage.seen.endpoint()
+        stage.register(new)
+        stage.seen.run_for(0.5)
+        stage.relay.restore()
+        stage.seen.wait_answers(new)
+        stage.deregister(one)
+        stage.seen.wait_quiet(one)
+        one, two = two, new
+
+
+def started_later(stage: Stage) -> None:
+    """hostmesh runs and is asked before there is a ZooKeeper."""
+    stage.seen.unreadable()
+    stage.seen.mesh_started()
+    stage.seen.paused = False
+    stage.down()
+    stage.zookeeper.start()
+    stage.seen.readable()
+    one, _two = stage.two()
+    stage.change(one)
+
+
+def session_expired(stage: Stage) -> None:
+    """hostmesh's session is ended by the server, three times, with changes between."""
+    one, two = stage.two()
+    sessions = {stage.session()}
+    for _ in range(3):
+        before = stage.session()
+        stage.zookeeper.expire(before)
+        stage.mesh.wait(lambda before=before: stage.session() != before, "a new session")
+        sessions.add(stage.session())
+        one, two = two, stage.change(one)
+    assert len(sessions) == 4
+    assert stage.zookeeper.watches() == 1, stage.zookeeper.word("wchs")
+
+
+def mesh_paused(stage: Stage) -> None:
+    """hostmesh itself stands still (SIGSTOP) for longer than its session, while endpoints change."""
+    one, two = stage.two()
+    stage.seen.paused = True
+    stage.seen.run_for(0.5)
+    assert stage.mesh.process is not None
+    stage.seen.unreadable()
+    os.kill(stage.mesh.process.pid, signal.SIGSTOP)
+    new = stage.seen.endpoint()
+    stage.register(new)
+    stage.deregister(one)
+    stage.seen.run_for(max(stage.outage_s, 11.0))
+    os.kill(stage.mesh.process.pid, signal.SIGCONT)
+    stage.seen.readable()
+    stage.seen.paused = False
+    stage.seen.wait_answers(new, two)
+    stage.seen.wait_quiet(one)
+
+
+def blackholed(stage: Stage) -> None:
+    """Packets to ZooKeeper vanish for a while; meanwhile endpoints change."""
+    assert stage.relay is not None
+    one, _two = stage.two()
+    stage.seen.unreadable()
+    stage.relay.stall()
+    new = stage.seen.endpoint()
+    stage.register(new)
+    stage.deregister(one)
+    stage.down()
+    stage.relay.restore()
+    stage.seen.readable()
+    stage.seen.wait_answers(new)
+    stage.seen.wait_quiet(one)
+
+
+def rewatched(stage: Stage) -> None:
+    """The node itself is deleted and made again, and the nodes above it."""
+    one, two = stage.two()
+    stage.deregister(one, two)
+    stage.zookeeper.client.delete("/discovery", recursive=True)
+    stage.seen.run_for(HOLD_S + 2)
+    new = stage.seen.endpoint()
+    stage.register(new)
+    stage.seen.wait_answers(new)
+
+
+SCENARIOS: dict[str, tuple[Callable[[Stage], None], dict[str, bool]]] = {
+    "killed_with_data": (killed_with_data, {}),
+    "changed_while_away": (changed_while_away, {"relayed": True}),
+    "emptied_and_refilled": (emptied_and_refilled, {}),
+    "emptied_for_long": (emptied_for_long, {}),
+    "truly_emptied": (truly_emptied, {}),
+    "frozen": (frozen, {}),
+    "reset_in_an_answer": (reset_in_an_answer, {"relayed": True}),
+    "started_later": (started_later, {"mesh_first": True}),
+    "session_expired": (session_expired, {}),
+    "mesh_paused": (mesh_paused, {}),
+    "blackholed": (blackholed, {"relayed": True}),
+    "rewatched": (rewatched, {}),
+}
+
+
+@contextlib.contextmanager
+def staged(folder: Path, *, outage_s: float, **options: bool | int) -> Iterator[Stage]:
+    """A stage in ``folder``, taken down at the end."""
+    with ExitStack() as stack:
+        yield Stage(folder, stack, outage_s=outage_s, **options)
+
+
+def play(name: str, folder: Path, *, outage_s: float) -> str:
+    """Run one scenario; AssertionError unless the observer and the journal are content. What was seen, as text."""
+    scenario, options = SCENARIOS[name]
+    with staged(folder, outage_s=outage_s, **options) as stage:
+        scenario(stage)
+        stage.seen.run_for(1)
+        try:
+            verdict = stage.seen.judge(hold_s=HOLD_S).check()
+            faults = stage.seen.journal_faults(stage.mesh, NAME, hold_s=HOLD_S)
+            assert faults == [], faults
+        except AssertionError:
+            for entry in stage.seen.journal(stage.mesh, NAME):
+                print(entry)
+            raise
+        return verdict.show()
+
+
+def propagation(changes: int) -> str:
+    """Milliseconds from ZooKeeper's acknowledgement of a new member to the first answer from it."""
+    with tempfile.TemporaryDirectory() as folder, staged(Path(folder), outage_s=0, hold_ms=0) as stage:
+        endpoints = [stage.seen.endpoint() for _ in range(2)]
+        stage.register(endpoints[0])
+        times = []
+        with Prober(stage.mesh.ports["port"]) as prober:
+            prober.time_to_route(endpoints[0].key)
+            for number in range(changes):
+                new, old = endpoints[(number + 1) % 2], endpoints[number % 2]
+                stage.register(new)
+                times.append(prober.time_to_route(new.key) * 1000)
+                stage.deregister(old)
+                while prober.ask() == old.key:
+                    pass
+    cuts = statistics.quantiles(times, n=100)
+    return f"{changes} changes: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(times):.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join([*SCENARIOS, 'propagation'])}")
+    parser.add_argument("--short", action="store_true", help="outages of 4 s instead of 60")
+    parser.add_argument("--changes", type=int, default=200, help="for propagation")
+    options = parser.parse_args()
+    for name in options.names or [*SCENARIOS, "propagation"]:
+        begin = time.monotonic()
+        if name == "propagation":
+            said = propagation(options.changes)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                said = play(name, Path(folder), outage_s=4.0 if options.short else 60.0)
+        print(f"{name} ({time.monotonic() - begin:.0f} s): {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
