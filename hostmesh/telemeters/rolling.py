@@ -71,7 +71,7 @@ class RollPolicy:
 class RollingFile:
     """The file of a path under a policy.
 
-    Nothing is touched before the first write. All methods but :meth:`reopen` belong to one thread at a time;
+    Nothing is touched before the first write, which makes the folder, too. All methods but :meth:`reopen` belong to one thread at a time;
     the owner calls :meth:`close`. ``wall`` gives seconds since the epoch, ``zone`` is None for the machine's.
     """
 
@@ -130,6 +130,8 @@ class RollingFile:
         return datetime.fromtimestamp(wall, self._zone)
 
     def _open(self, now: datetime) -> BinaryIO:
+        # As Linkerd does; its own examples log to a folder that nobody makes.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         file = open(self._path, "ab" if self._append else "wb")  # noqa: SIM115
         # Only a fresh start may empty the file, never a reopening.
         self._append = True

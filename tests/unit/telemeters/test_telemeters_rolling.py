@@ -171,14 +171,24 @@ def test_a_moved_file_is_left_when_asked_to_reopen(tmp_path: Path) -> None:
     assert names(tmp_path) == {"access.log.1": "a\nb\n", "access.log": "c\n"}
 
 
-def test_a_failed_write_starts_afresh(tmp_path: Path) -> None:
-    """When the folder is missing the write fails, and succeeds when it is there."""
-    folder = tmp_path / "later"
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    """The first write makes the folders on the way."""
+    folder = tmp_path / "var" / "log"
     file = RollingFile(str(folder / "access.log"), RollPolicy(), Clock("2026-11-23T06:00:00"), zone=UTC)
-    with pytest.raises(OSError, match="No such file"):
+    file.write(b"a\n")
+    file.close()
+    assert names(folder) == {"access.log": "a\n"}
+
+
+def test_a_failed_write_starts_afresh(tmp_path: Path) -> None:
+    """When the folder cannot be had the write fails, and succeeds when it can."""
+    folder = tmp_path / "later"
+    folder.write_text("in the way")
+    file = RollingFile(str(folder / "access.log"), RollPolicy(), Clock("2026-11-23T06:00:00"), zone=UTC)
+    with pytest.raises(OSError, match="File exists"):
         file.write(b"a\n")
 
-    folder.mkdir()
+    folder.unlink()
     file.write(b"b\n")
     file.close()
     assert names(folder) == {"access.log": "b\n"}
