@@ -71,8 +71,9 @@ class RollPolicy:
 class RollingFile:
     """The file of a path under a policy.
 
-    Nothing is touched before the first write, which makes the folder, too. All methods but :meth:`reopen` belong to one thread at a time;
-    the owner calls :meth:`close`. ``wall`` gives seconds since the epoch, ``zone`` is None for the machine's.
+    Nothing is touched before the first write, which makes the folder, too. All methods but :meth:`reopen` belong to
+    one thread at a time; the owner calls :meth:`close`. ``wall`` gives seconds since the epoch, ``zone`` is None for
+    the machine's.
     """
 
     def __init__(

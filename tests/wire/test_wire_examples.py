@@ -189,10 +189,10 @@ def test_retries(example: Run, endpoint: Endpoint) -> None:
     assert write.status == 500
     assert clients == {"/#/io.l5d.fs/dog", "/#/io.l5d.fs/cat"}
     assert silent.status == 503
-    assert "total-timeout" in (silent.get("l5d-err") or "")
-    assert 0.95 <= took < 1.5
-    # 100 to 200 ms each, and a backoff of 10 ms to 10 s between them.
-    assert 1 <= attempts <= 10
+    # An attempt ends after 100 or 200 ms; the next begins 10 ms to 10 s later, or not at all when that is after the end.
+    assert re.match("(attempt|total)-timeout", silent.get("l5d-err") or "")
+    assert 0.1 <= took < 1.2
+    assert 1 <= attempts <= 9
     assert mesh.metrics()[service + "retries/total"] - retried == attempts - 1
 
 
