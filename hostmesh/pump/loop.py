@@ -54,6 +54,9 @@ class Transport(Protocol):
     bytes_in: int
     bytes_out: int
     """Bytes the kernel has taken so far."""
+    patient: bool
+    """Whether a reset is reported only after the bytes that came before it, which may have to wait for ``resume``. True
+    at first; False for who has no use for them once the peer is gone."""
     peer: Address
     local: Address
 

@@ -56,6 +56,7 @@ class MemoryTransport:
         "bytes_in",
         "bytes_out",
         "local",
+        "patient",
         "peer",
         "session",
     )
@@ -69,6 +70,7 @@ class MemoryTransport:
         self.peer = peer
         self.local = local
         self.session: Session | None = None
+        self.patient = True
         self.blocked = False
         self.bytes_in = 0
         self.bytes_out = 0
@@ -131,8 +133,8 @@ class MemoryTransport:
     def _arrive_reset(self, error: OSError | None) -> None:
         if self._state != 2 and self._reset is None:
             self._reset = error or ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-            if self._eof or (self._paused and self._out):
-                # Reading is over or would keep what can never be written: the condition itself is reported.
+            if self._eof or (self._paused and (self._out or not self.patient)):
+                # Reading is over, or nobody wants what lies in front: the condition itself is reported.
                 self._loop.after(0.0, self._lost, self._reset)
             else:
                 self._schedule_read()
@@ -312,7 +314,7 @@ class MemoryTransport:
     def _linger(self, size: int) -> None:
         self._lingering += size
         if self._lingering > LINGER_READ:
-            self._finish_close()
+            self._paused = True
 
     def _finish_close(self) -> None:
         self.abort()

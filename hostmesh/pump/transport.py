@@ -68,6 +68,7 @@ class SocketTransport:
         "bytes_in",
         "bytes_out",
         "local",
+        "patient",
         "peer",
         "session",
     )
@@ -84,6 +85,7 @@ class SocketTransport:
         self.blocked = False
         self.bytes_in = 0
         self.bytes_out = 0
+        self.patient = True
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
         self._paused = False
@@ -155,7 +157,7 @@ class SocketTransport:
     def _on_hang_up(self) -> None:
         # Level-triggered epoll reports HUP and ERR whatever is armed. While reading is paused we cannot consume the
         # condition, so the descriptor leaves the set until resume() (else the loop spins).
-        if self._paused and not self._eof and self._state == 0 and not self._out:
+        if self._paused and self.patient and not self._eof and self._state == 0 and not self._out:
             self._hung = True
             self._pump.remove(self._fd)
             self._armed = 0
@@ -334,7 +336,9 @@ class SocketTransport:
     def _linger(self, size: int) -> None:
         self._lingering += size
         if self._lingering > LINGER_READ:
-            self._finish_close()
+            # Enough read away. Closing now, with more unread, would reset what is still on its way to the peer, so the
+            # upload is left to stand until the time is over.
+            self._arm(0)
 
     def _finish_close(self) -> None:
         if self._state != 2:
