@@ -189,7 +189,7 @@ def test_retries(example: Run, endpoint: Endpoint) -> None:
     assert write.status == 500
     assert clients == {"/#/io.l5d.fs/dog", "/#/io.l5d.fs/cat"}
     assert silent.status == 503
-    # An attempt ends after 100 or 200 ms; the next begins 10 ms to 10 s later, or not at all when that is after the end.
+    # An attempt ends after 100 or 200 ms; the next begins 10 ms to 10 s later, or never if that is too late.
     assert re.match("(attempt|total)-timeout", silent.get("l5d-err") or "")
     assert 0.1 <= took < 1.2
     assert 1 <= attempts <= 9

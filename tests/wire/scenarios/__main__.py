@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.wire.scenarios import drain, files, kill, reload, splits
+from tests.wire.scenarios import drain, failing, files, kill, reload, splits
 from tests.wire.scenarios.world import Figures
 
 SCENARIOS: dict[str, Callable[[Path], Figures]] = {
     "kill": lambda folder: kill.kill_under_load(folder, seconds=30),
     "refused": lambda folder: kill.refused_connects(folder, total=8000),
+    "retries": lambda folder: failing.retry_storm(folder, seconds=30, rate=500),
+    "all-dead": lambda folder: failing.all_dead(folder, total=5000),
+    "fail-fast": lambda folder: failing.fail_fast(folder, rate=500),
+    "deadlines": failing.deadlines,
     "split-file": lambda folder: splits.split(folder, requests=20_000, through="file"),
     "split-config": lambda folder: splits.split(folder, requests=20_000, through="config"),
     "own-dtab": lambda folder: splits.one_caller_to_v2(folder, requests=5000),
