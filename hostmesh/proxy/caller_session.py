@@ -64,6 +64,8 @@ class CallerSession:
     def __init__(self, server: Server, transport: Transport, now: float) -> None:
         self._server = server
         self._transport = transport
+        # A caller that reset its connection wants no answer, whatever it had sent before.
+        transport.patient = False
         self._ex: Exchange | None = None
         self._buf = b""
         self._searched = 0

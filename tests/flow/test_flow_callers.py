@@ -65,6 +65,21 @@ def test_what_is_pipelined_is_bounded() -> None:
     assert caller.transport.bytes_out <= 64 * 1024 + 64 * 1024 + 64 * 1024
 
 
+def test_a_caller_that_resets_is_noticed_although_it_is_not_read() -> None:
+    """While its pipelined bytes wait unread: the request in flight is cancelled all the same."""
+    world = World()
+    (endpoint,) = world.serving(silent)
+    caller = world.caller()
+    caller.send(GET % 1 + (b"GET /2 HTTP/1.1\r\nHost: web\r\nX: " + b"y" * 4000 + b"\r\n\r\n") * 50)
+    world.run(1)
+
+    caller.reset()
+    world.run(0.1)
+
+    assert endpoint.requests[0].cut
+    world.check()
+
+
 def test_answers_that_are_not_read_hold_up_the_pipeline() -> None:
     """A caller that pipelines requests for large answers and reads none gets no more of them prepared."""
     world = World()
