@@ -281,13 +281,18 @@ def _learned(answers: Sequence[Answer], log: EventLog) -> dict[str, float]:
 
 
 def journal_faults(
-    entries: Sequence[Mapping[str, object]], log: EventLog, *, hold_s: float = 2.0, grace_s: float = GRACE_S
+    entries: Sequence[Mapping[str, object]],
+    log: EventLog,
+    *,
+    hold_s: float = 2.0,
+    grace_s: float = GRACE_S,
+    lag_s: float = 0.0,
 ) -> list[str]:
     """How the journal of one name (oldest first, as ``/namer_journal.json`` gives it) differs from the log.
 
     Per endpoint it must tell the same comings and goings. A removal that was taken back within the hold is none,
     one taken back soon after it may be told or not, and what changed while the registry could not be read is one
-    change from before to after.
+    change from before to after. ``lag_s`` is how much later than another a change may be seen: the period of polling.
     """
     told: dict[str, list[str]] = {}
     for entry in entries:
@@ -297,7 +302,7 @@ def journal_faults(
         f"{endpoint}: in the journal, not in the log" for endpoint in told.keys() - log.registered.keys()
     ]
     for endpoint, switch in log.registered.items():
-        allowed = _histories(switch.events(), log.is_readable, hold_s, grace_s)
+        allowed = _histories(switch.events(), log.is_readable, hold_s, grace_s, lag_s)
         found = told.get(endpoint, [])
         if tuple(found) not in allowed:
             faults.append(f"{endpoint}: expected {' or '.join(map(str, sorted(allowed)))}, found {found}")
@@ -305,7 +310,7 @@ def journal_faults(
 
 
 def _histories(
-    events: Sequence[tuple[float, bool]], readable: Switch, hold_s: float, grace_s: float
+    events: Sequence[tuple[float, bool]], readable: Switch, hold_s: float, grace_s: float, lag_s: float
 ) -> set[tuple[str, ...]]:
     """The sequences of add and remove that may be told of one endpoint."""
     visible: list[tuple[float, bool]] = []
@@ -326,7 +331,7 @@ def _histories(
         surely = readable.first_true_for(hold_s, at) + hold_s + grace_s
         if not present and following is not None and following[0] < surely:
             long = {(*history, "remove", "add") for history in histories}
-            histories = histories if following[0] - at < hold_s else histories | long
+            histories = histories if following[0] - at < hold_s - lag_s else histories | long
             index += 2
             continue
         histories = {(*history, "add" if present else "remove") for history in histories}

@@ -224,9 +224,9 @@ class Observer:
         entries = [entry for journal in loaded["journals"] for entry in journal["entries"]]
         return [entry for entry in entries if entry["name"] == name]
 
-    def journal_faults(self, mesh: Mesh, name: str, *, hold_s: float = 2.0) -> list[str]:
-        """How the journal differs from the registry's log."""
-        return journal_faults(self.journal(mesh, name), self.log, hold_s=hold_s)
+    def journal_faults(self, mesh: Mesh, name: str, **bounds: float) -> list[str]:
+        """How the journal differs from the registry's log: see :func:`tests.servers.judge.journal_faults`."""
+        return journal_faults(self.journal(mesh, name), self.log, **bounds)
 
     def time_to_route(self, endpoint: ObservedEndpoint, *, within: float = 10.0) -> float:
         """Seconds from this call until a request is answered by this endpoint."""
