@@ -1,7 +1,7 @@
 """The lane: HTTP/1 heads that one strict pattern proves, a proper subset of RFC 9112.
 
-CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form
-targets without ``#``, not CONNECT, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts
+CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form targets and
+absolute ones of ``http`` (the callers of ``http_proxy``) without ``#``, not CONNECT, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts
 h11 reads as the same events; tests/fuzz/lane_vs_h11.py holds that. The lane never refuses: it only does not
 recognise.
 """
@@ -37,6 +37,10 @@ __all__ = [
 # Possessive quantifiers: no backtracking state, so a head that fails, fails in one pass (R8).
 _LINES = rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 _request = re.compile(rb"(?!CONNECT )([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.([01])\r\n" + _LINES).match
+_absolute = re.compile(
+    rb"(?!CONNECT )([A-Z]++) http://([A-Za-z0-9.\-_]++(?::[0-9]{1,5}+)?)(/[!-\"$-~]*+) HTTP/1\.([01])\r\n"
+    + _LINES
+).match
 _response = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + _LINES).match
 _STATUS = {b"%d" % code: code for code in range(100, 1000)}
 _BODILESS = frozenset({204, 304})
@@ -44,6 +48,11 @@ _HOST = frozenset({b"Host", b"host"})
 _LENGTH = frozenset({b"Content-Length", b"content-length"})
 _CONNECTION = frozenset({b"Connection", b"connection"})
 _BLANK_LINE = b"\r\n\r\n"
+
+
+def is_in_lane(head: bytes) -> bool:
+    """Whether the lane takes this complete request head, and h11 is not asked."""
+    return (_request(head) or _absolute(head)) is not None
 
 
 def find_end(buf: bytes | bytearray, start: int = 0) -> int:
@@ -68,7 +77,7 @@ def parse_request(
         return None
     match = _request(buf, pos)
     if match is None:
-        return h1_judge.judge_request(buf, limits, pos)
+        return _parse_absolute(buf, limits, pos) or h1_judge.judge_request(buf, limits, pos)
     method, target, minor, block = match.groups()
     start, end = match.span(4)
     if end - pos > limits.unchecked:
@@ -99,6 +108,21 @@ def parse_request(
             keep = not options.close and (version == 11 or options.keep_alive)
             return RequestHead(method, target, host, version, block, special, end + 2, length, keep, plain)
     return build_request(method, target, version, block, found, end + 2)
+
+
+def _parse_absolute(buf: bytes | bytearray, limits: Limits, pos: int) -> RequestHead | None:
+    """A head with an absolute-form target, as callers with ``http_proxy`` send it; None for the judge."""
+    match = _absolute(buf, pos)
+    if match is None:
+        return None
+    method, authority, target, minor, block = match.groups()
+    start, end = match.span(5)
+    if end - pos > limits.unchecked:
+        h1_judge.check_request_size(start - 2 - pos, block, limits)
+    found = find_special(buf, start - 1, end)
+    if not any(name.lower() == b"host" for name, _value in found):
+        return None
+    return build_request(method, target, 11 if minor == b"1" else 10, block, found, end + 2, authority)
 
 
 def parse_response(
