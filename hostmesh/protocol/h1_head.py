@@ -1,9 +1,9 @@
 """The lane: HTTP/1 heads that one strict pattern proves, a proper subset of RFC 9112.
 
 CRLF only, token names, visible values (HTAB, SP, 0x21-0x7e, obs-text), no folding, origin-form targets and
-absolute ones of ``http`` (the callers of ``http_proxy``) without ``#``, not CONNECT, versions 1.0 and 1.1. The rest goes to the judge. What the lane accepts
-h11 reads as the same events; tests/fuzz/lane_vs_h11.py holds that. The lane never refuses: it only does not
-recognise.
+absolute ones of ``http`` (the callers of ``http_proxy``) without ``#``, not CONNECT, versions 1.0 and 1.1.
+The rest goes to the judge. What the lane accepts h11 reads as the same events; tests/fuzz/lane_vs_h11.py
+holds that. The lane never refuses: it only does not recognise.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - recorded bytes
 """Request heads as real clients sent them, recorded on 2026-11-23 by a listening socket on loopback.
 
 curl 7.88.1 (also with a proxy, an upload, chunked), wrk 4.1, ApacheBench 2.3 (with and without -k), Go 1.26 net/http (also
