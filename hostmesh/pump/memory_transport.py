@@ -132,6 +132,9 @@ class MemoryTransport:
 
     def _arrive_reset(self, error: OSError | None) -> None:
         if self._state != 2 and self._reset is None:
+            if error is None and self._fin:
+                # Linux's word for a reset of a connection whose other direction had ended.
+                error = BrokenPipeError(errno.EPIPE, "Broken pipe")
             self._reset = error or ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
             if self._eof or (self._paused and (self._out or not self.patient)):
                 # Reading is over, or nobody wants what lies in front: the condition itself is reported.
