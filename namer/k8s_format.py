@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hostmesh.plugin import Endpoint
 from hostmesh.registry.k8s_objects import items, mapping, text
+from hostmesh.registry.usable import endpoint_of
 
 MAX_ADDRESSES = 10_000
 """Addresses taken of one object. The API server refuses slices of more than 1,000, and truncates Endpoints there."""
@@ -56,25 +57,13 @@ class ServiceFacts(NamedTuple):
 def usable_ip(value: object) -> str | None:
     """The canonical form of an address that traffic may go to, or None.
 
-    Not loopback or link-local (the node itself, and the metadata service of clouds): the API server refuses them,
-    so who says so is not a cluster, and whoever may write endpoints must not reach into the node.
+    Besides those that no registry may name also not loopback: the API server refuses it, so who says so is no cluster,
+    and whoever may write endpoints must not reach into the node.
     """
-    try:
-        ip = ip_address(text(value))
-    except ValueError:
+    endpoint = endpoint_of(text(value)[:64], 1)
+    if endpoint is None or ip_address(endpoint.host).is_loopback:
         return None
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if mapped is not None:
-        ip = mapped
-    if (
-        ip.is_loopback
-        or ip.is_link_local
-        or ip.is_multicast
-        or ip.is_unspecified
-        or getattr(ip, "scope_id", None)
-    ):
-        return None
-    return str(ip)
+    return endpoint.host
 
 
 def _ports(value: object, number_key: str) -> tuple[tuple[str, int], ...]:

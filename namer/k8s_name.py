@@ -91,6 +91,8 @@ class K8sName:
         self._closers: dict[tuple[str, int], Callable[[], None]] = {}
         self._is_starting = False
         self.started = 0.0
+        self.skipped = 0
+        """Addresses that cannot be endpoints, as of now."""
 
     # Observed or not.
 
@@ -119,6 +121,7 @@ class K8sName:
                 source.close()
         self._places = self._service = None
         self._follow_names({})
+        self.skipped = 0
         self.fresh.forget()
         self.namer.drop(self)
 
@@ -178,7 +181,11 @@ class K8sName:
         groups: list[Group] = [group for groups in self._places.values or () for group in groups]
         port = self._port()
         found = () if port is None else endpoints_of(groups, port)
-        self.namer.skipped.value += sum(group.skipped for group in groups)
+        self.skipped = sum(group.skipped for group in groups)
+        if self.skipped and not found:
+            # Not an empty service: one whose addresses cannot be used.
+            self.fresh.failed(f"expected addresses of pods, found {self.skipped} that are none")
+            return
         self._say(found, version, is_sure=cause is None)
 
     def _port(self) -> str | None:
@@ -247,6 +254,7 @@ class K8sName:
             "running": True,
             "lastStartedAt": round(self.started * 1000),
             **self.fresh.state(),
+            "skipped": self.skipped,
             "watches": [
                 {
                     "request": source.selection.show(),

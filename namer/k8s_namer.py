@@ -90,10 +90,12 @@ class K8sNamer:
         self._names: dict[Path, K8sName] = {}
         self._ages = deps.metrics.scope("age_ms")
         self.errors = deps.metrics.counter("errors")
-        self.skipped = deps.metrics.counter("skipped")
+        deps.metrics.gauge("skipped", lambda: sum(name.skipped for name in self._names.values()))
         deps.metrics.gauge("names", lambda: len(self._names))
         deps.metrics.gauge("max_age_ms", self._max_age_ms)
         deps.metrics.gauge("watches", lambda: len(self.client().watches))
+        deps.metrics.gauge("lists", lambda: self.client().listed)
+        deps.metrics.gauge("gone", lambda: self.client().gone)
 
     def client(self) -> K8sClient:
         """The API server's client, shared by all namers that ask it in the same way."""

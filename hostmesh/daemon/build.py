@@ -71,14 +71,21 @@ class Namers:
         }
 
 
-def _identity(config: Any) -> str:
-    # Configs hold lists, so they are compared by what they say; attrs' repr says all of it.
-    return repr(config)
+def _identity(config: Any) -> tuple[type, str]:
+    # Configs hold lists, so they are compared by what they say; attrs' repr says all of it. A plugin file that has
+    # changed gives other classes.
+    return type(config), repr(config)
 
 
 def transformer_deps(shared: Shared) -> TransformerDeps:
     return TransformerDeps(
-        turn=shared.turn, system=shared.system, resolver=shared.resolver, local_ips=local_ips
+        turn=shared.turn,
+        system=shared.system,
+        resolver=shared.resolver,
+        local_ips=local_ips,
+        env=shared.env,
+        report=shared.report,
+        shared=shared.registry,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import frozen
 
@@ -13,6 +13,7 @@ from hostmesh.naming.bound import BoundTree
 from hostmesh.naming.path import Path
 
 if TYPE_CHECKING:
+    from hostmesh.base.env import Env
     from hostmesh.naming.namer import LookupTree, Resolver
 
 TRANSFORMER_ROOT: Final = Path.of("%")
@@ -50,6 +51,11 @@ class TransformerDeps:
     resolver: Resolver
     local_ips: Callable[[], frozenset[str]]
     """The addresses of all interfaces that are up, in canonical form, loopback included."""
+    env: Env | None = None
+    report: Callable[[str, Mapping[str, Any]], None] = lambda _event, _facts: None
+    shared: Any = None
+    """The daemon's :class:`hostmesh.registry.shared.Shared`, for those that ask a registry. Any, because this layer is
+    below that one."""
 
 
 @frozen(kw_only=True)

@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -55,6 +55,9 @@ PAGE: Final = 100
 """Objects per page of a list."""
 
 MAX_PAGES: Final = 100
+
+MAX_REFUSAL: Final = 1 << 20
+"""Bytes of an answer that says no."""
 
 KEEP_ALIVE: Final = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -113,6 +116,10 @@ class K8sClient:
         """Why the server does not answer; None while it does, or as long as nobody has asked."""
         self.lists = trio.CapacityLimiter(LISTS_AT_ONCE)
         self.watches: dict[Selection, Watch] = {}
+        self.listed = 0
+        """Complete lists."""
+        self.gone = 0
+        """Times that a watch could not go on from where it was (410)."""
         self._access = access
         self._shared = shared
         self._key = key
@@ -238,14 +245,7 @@ class Http:
     ) -> tuple[int, bytes]:
         """Status and body. Raises BadAnswerError for a body over ``limit`` bytes."""
         async with self._stream(path, params) as answer:
-            parts: list[bytes] = []
-            size = 0
-            async for part in answer.aiter_raw():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    raise BadAnswerError(f"expected at most {limit} bytes, found more")
-            return answer.status_code, b"".join(parts)
+            return answer.status_code, await _body(answer, limit)
 
     async def list(self, selection: Selection) -> list[dict[str, Any]]:
         """The pages of a complete list. Raises RefusedError."""
@@ -277,8 +277,9 @@ class Http:
         )
         async with self._stream(selection.path, params, read=IDLE_S) as answer:
             if answer.status_code != 200:
-                raise refusal(answer.status_code, await answer.aread())
-            yield answer.aiter_raw()
+                raise refusal(answer.status_code, await _body(answer, MAX_REFUSAL))
+            async with aclosing(answer.aiter_raw()) as parts:  # type: ignore[type-var]
+                yield parts
 
     @asynccontextmanager
     async def _stream(
@@ -297,6 +298,18 @@ class Http:
             ),
         ) as answer:
             yield answer
+
+
+async def _body(answer: httpx.Response, limit: int) -> bytes:
+    found: list[bytes] = []
+    size = 0
+    async with aclosing(answer.aiter_raw()) as parts:  # type: ignore[type-var]
+        async for part in parts:
+            found.append(part)
+            size += len(part)
+            if size > limit:
+                raise BadAnswerError(f"expected at most {limit} bytes, found more")
+    return b"".join(found)
 
 
 def refusal(status: int, body: bytes) -> RefusedError:

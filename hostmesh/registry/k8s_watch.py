@@ -145,6 +145,7 @@ class Watch:
         except RefusedError as refused:
             if refused.status == GONE:
                 # No failure: the list that follows says what is there now.
+                self.client.gone += 1
                 self.listing.forget()
             else:
                 self._failed(f"{self.selection.path}: {refused}", refused.status)
@@ -170,6 +171,7 @@ class Watch:
             pages = await http.list(self.selection)
         self.listing.replace(pages)
         self._listed_at = self.client.env.now()
+        self.client.listed += 1
         self._known()
 
     async def _follow(self, http: Http) -> bool:

@@ -1,0 +1,19 @@
+"""Short versions of the Kubernetes scenarios; ``python -m tests.servers.k8s_scenarios`` runs them at full length."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers.k8s_scenarios import SCENARIOS, endpoint_ip, play
+
+SECONDS = {"frozen": 12.0, "blackholed": 12.0, "rotated": 5.0}
+"""The pulse needs up to eleven seconds to miss. Others need no more than a few."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_scenario(name: str) -> None:
+    """No request fails while an endpoint lives, and none reaches an endpoint that is long gone."""
+    endpoint_ip()
+
+    print(play(name, SECONDS.get(name, 4.0)))
