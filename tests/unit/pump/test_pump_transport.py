@@ -88,7 +88,7 @@ def test_a_half_closed_peer_does_not_spin(world: World) -> None:
 
     assert world.wake_ups() == 0
     transport.write(b"answer")
-    world.until(lambda: not transport.unsent)
+    world.pump.step(wait=False)
     assert far.recv(100) == b"answer"
     reset(far)
     world.until(lambda: "lost" in session.events)
@@ -186,8 +186,9 @@ def test_upload_behind_a_close_does_not_cut_the_answer(world: World) -> None:
     assert session.data == b""
 
 
-def test_lingering_close_reads_away_a_bounded_amount(world: World) -> None:
+def test_lingering_close_reads_away_a_bounded_amount(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an early close the rest of an upload is thrown away, but not for ever."""
+    monkeypatch.setattr(module, "LINGER_TIME", 0.2)
     transport, session, far = world.pair()
     transport.write(b"answer")
     transport.close()
