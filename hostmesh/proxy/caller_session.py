@@ -14,6 +14,7 @@ from hostmesh.proxy.compress import Compressor, compressor_for
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.forwarded import Party, random_label
 from hostmesh.proxy.respond import error_answer
+from hostmesh.routing.classifiers import SUCCESS
 
 if TYPE_CHECKING:
     from random import Random
@@ -333,7 +334,7 @@ class CallerSession:
 
     def send_head(self, ex: Exchange, head: ResponseHead, piece: bytes, done: bool) -> None:
         server = self._server
-        lines = SUCCESS_LINES if head.status < 500 else FAILURE_LINES
+        lines = SUCCESS_LINES if ex.verdict is SUCCESS else FAILURE_LINES
         if server.draining or not ex.request_done:
             self._close = True
         if head.plain and not self._close and server.simple_responses and ex.head.version == 11:

@@ -185,6 +185,11 @@ class EndpointStack(Node):
             ok = False
         client.attempt_done(ex, ok, now)
 
+    def probed(self, now: float) -> None:
+        """An endpoint that was not trusted has given a good response head."""
+        if self.accrual is not None:
+            self.accrual.on_success(now)
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def release(self, session: ClientSession) -> None:

@@ -367,8 +367,13 @@ class Exchange:
         self.caller.send_head(self, head, chunk, done)
         if done:
             self._complete(now)
-        elif self.caller.blocked:
+            return
+        if self.caller.blocked:
             self.session.pause()  # type: ignore[union-attr]  # it just delivered
+        endpoint = self.endpoint
+        if endpoint is not None and endpoint.blocked_until and self.verdict is SUCCESS:
+            # A probe has succeeded with its head: a body may last for hours, and the others would wait for it.
+            endpoint.probed(now)
 
     def on_response_data(self, chunk: bytes, done: bool, trailers: bytes = b"") -> None:
         """A further piece of the response body."""

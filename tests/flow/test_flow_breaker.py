@@ -141,6 +141,67 @@ def test_failures_that_are_not_the_endpoints_do_not_eject_it() -> None:
     world.check()
 
 
+def test_a_probe_succeeds_with_its_response_head() -> None:
+    """A stream that lasts an hour must not keep its endpoint out of use for that hour."""
+
+    def stream(received: Received) -> None:
+        received.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+
+    world = World(config(client=f"{ACCRUAL}, loadBalancer: {{kind: roundRobin}}"))
+    broken, _healthy = world.serving(Switch(500), Switch())
+    pace(world, 1, 20)
+    assert removals(world) == 1
+    world.run(5)
+    broken.handler = stream
+    callers = [world.caller() for _ in range(2)]
+    for caller in callers:
+        caller.request()
+    world.run(0.1)
+    broken.handler = answering()
+
+    before = len(broken)
+    assert set(pace(world, 2, 20)) == {200}
+
+    assert len(broken) - before == pytest.approx(20, abs=3)
+    for caller in callers:
+        caller.reset()
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [("nonRetryable5XX", 500, "0.0"), ("nonRetryable5XX", 404, "1.0"), ("allSuccessful", 500, "1.0")],
+)
+def test_the_answer_says_how_it_was_classified(kind: str, status: int, expected: str) -> None:
+    """l5d-success-class, from the classifier that counted it."""
+    world = World(config(f"responseClassifier: {{kind: io.l5d.http.{kind}}}"))
+    world.serving(answering(status))
+
+    call = world.get()
+
+    assert call.response is not None
+    assert call.response.get("l5d-success-class") == expected
+    assert world.metric("rt/out/service/svc/web/success") == float(expected)
+    world.check()
+
+
+def test_fail_fast_with_everybody_dead_refuses_at_once() -> None:
+    """No dial, a reason of its own; the first that answers a background dial serves again."""
+    world = World(config(client="failFast: true, failureAccrual: {kind: none}"))
+    world.name("web", "10.0.0.77:80", "10.0.0.78:80")
+    world.get()
+    dials = dict(world.loop.dialled)
+
+    call = world.get()
+
+    assert (call.status, call.reason) == (503, "all-ejected")
+    assert world.loop.dialled == {**dials, ("127.0.0.1", 4140): dials["127.0.0.1", 4140] + 1}
+    world.endpoint(ip="10.0.0.78")
+    world.run(40)
+    assert set(pace(world, 1, 20)) == {200}
+    world.check()
+
+
 def test_fail_fast_refuses_a_dead_endpoint_without_dialling_it() -> None:
     """failFast: one refused connect marks it dead; others serve, it is dialled again in the background and returns."""
     world = World(config(client="failFast: true, failureAccrual: {kind: none}"))
