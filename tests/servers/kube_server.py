@@ -121,6 +121,8 @@ class KubeServer:
             f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
             "--bind-address=127.0.0.1",
             f"--secure-port={self.port}",
+            # Nobody is told it; without a default route it would have to be found.
+            "--advertise-address=192.0.2.1",
             f"--tls-cert-file={f / 'server.crt'}",
             f"--tls-private-key-file={f / 'server.key'}",
             f"--client-ca-file={f / 'ca.crt'}",
@@ -176,9 +178,9 @@ class KubeServer:
                 self.processes[name].send_signal(signal.SIGCONT)
                 self.kill(name)
 
-    def start_kubectl_proxy(self) -> int:
-        """``kubectl proxy`` as the admin; returns its port."""
-        port = free_port()
+    def start_kubectl_proxy(self, port: int = 0) -> int:
+        """``kubectl proxy`` as the admin; returns its port, ``port`` if given."""
+        port = port or free_port()
         self._spawn(
             "proxy",
             [
