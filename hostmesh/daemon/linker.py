@@ -61,6 +61,7 @@ class Linker:
         self.config: LinkerConfig | None = None
         self.namers: Namers | None = None
         self.routers: dict[str, Router] = {}
+        self._donors: dict[str, Donor] = {}
         self.interpreters: dict[str, tuple[str, Interpreter]] = {}
         self.servers: dict[tuple[str, int], tuple[Listener, Server]] = {}
         self.announcers = Announcers(shared)
@@ -77,13 +78,13 @@ class Linker:
         old_routers, old_namers = self.routers, self.namers
         namers = Namers(shared, config.namers, old_namers)
         routers: dict[str, Router] = {}
+        donors: dict[str, Donor] = {}
         interpreters: dict[str, tuple[str, Interpreter]] = {}
         for router_config in http_routers(config):
             label = router_config.name
             interpreters[label] = self._interpreter(router_config, namers)
-            router = build_router(
-                shared, router_config, interpreters[label][1], _donor(old_routers.get(label))
-            )
+            donors[label] = Donor(old_routers.get(label), self._donors.get(label))
+            router = build_router(shared, router_config, interpreters[label][1], donors[label])
             router.recorder = recorders.get(label)
             router.forbidden = frozenset({(config.admin.ip, config.admin.port)})
             routers[label] = router
@@ -103,7 +104,7 @@ class Linker:
         retired: list[Any] = [] if old_namers is None else [n for n in old_namers.made if id(n) not in kept]
         retired += [i for _, i in self.interpreters.values() if id(i) not in kept]
         self.config, self.namers = config, namers
-        self.routers, self.interpreters = routers, interpreters
+        self.routers, self.interpreters, self._donors = routers, interpreters, donors
         if old_routers or retired:
             loop = shared.loop
             loop.call_at(loop.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
@@ -176,6 +177,8 @@ class Linker:
     def _retire(self, routers: list[Router], plugins: list[Any]) -> None:
         for router in routers:
             router.close()
+        for donor in self._donors.values():
+            donor.forget(routers)
         for plugin in plugins:
             self.shared.stop(plugin)
 
@@ -215,11 +218,32 @@ class Linker:
             router.close()
 
 
-def _donor(old: Router | None) -> Any:
-    def give(id: Path) -> ClientStack | None:
-        return None if old is None else old.clients.entries.pop(id, None)
+class Donor:
+    """Gives up the client stacks of a router that has been replaced, and of those before it.
 
-    return give
+    A reload on the heels of another finds them with the router before the last, if nothing was bound in between.
+    """
+
+    def __init__(self, router: Router | None, before: Donor | None) -> None:
+        self._router = router
+        self._before = before
+
+    def __call__(self, id: Path) -> ClientStack | None:
+        """The stack of a bound id, which is its new owner's from now on."""
+        donor: Donor | None = self
+        while donor is not None:
+            stack = None if donor._router is None else donor._router.clients.entries.pop(id, None)
+            if stack is not None:
+                return stack
+            donor = donor._before
+        return None
+
+    def forget(self, routers: list[Router]) -> None:
+        """These are closed: let go of them."""
+        if self._router in routers:
+            self._router = self._before = None
+        elif self._before is not None:
+            self._before.forget(routers)
 
 
 def listen_options(config: ServerConfig) -> ListenOptions:

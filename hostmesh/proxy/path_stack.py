@@ -116,7 +116,8 @@ class PathStack:
         self._bound = False
         self._state: State[BoundTree] = Pending()
         self._waiting: dict[Exchange, float] = {}
-        self._moving: tuple[dict[BoundName, Branch], Callable[[Branch], None]] | None = None
+        self._moving: list[tuple[dict[BoundName, Branch], Callable[[Branch], None]]] = []
+        """Branches of former configurations, and how to drop them; they serve until the new binding is there."""
         self._close_binding = binding.observe(self._rebound, initial=True)
 
     # -- binding --------------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ class PathStack:
         Until the new binding is there the old branches serve.
         """
         old_drop, old = self._drop_branch, self._branches
-        self._close_binding()
+        close_binding = self._close_binding
         self.router = router
         self._make_branch = make_branch
         budget = (settings.retry_ttl, settings.retry_min, settings.retry_percent)
@@ -144,9 +145,11 @@ class PathStack:
         self.classifier = settings.classifier
         self.total_timeout_ms = settings.total_timeout_ms
         self._branches = {}
-        self._moving = (old, old_drop)
+        self._moving.append((old, old_drop))
         self._drop_branch = drop_branch
+        # The new one first: what both of them watch stays watched, and is known at once.
         self._close_binding = binding.observe(self._rebound, initial=True)
+        close_binding()
 
     def _rebound(self, state: State[BoundTree]) -> None:
         if not isinstance(state, Ok):
@@ -179,11 +182,15 @@ class PathStack:
         self._total_share = self._shares[-1] if self._shares else 0.0
         for gone in old.values():
             self._drop_branch(gone)
-        if self._moving is not None:
-            (left, drop), self._moving = self._moving, None
-            for gone in left.values():
-                drop(gone)
+        self._leave()
         self._wake()
+
+    def _leave(self) -> None:
+        """Drop the branches of former configurations."""
+        moving, self._moving = self._moving, []
+        for branches, drop in moving:
+            for gone in branches.values():
+                drop(gone)
 
     def _flatten(
         self,
@@ -410,10 +417,7 @@ class PathStack:
             for branch in self._branches.values():
                 self._drop_branch(branch)
             self._branches = {}
-            if self._moving is not None:
-                (left, drop), self._moving = self._moving, None
-                for branch in left.values():
-                    drop(branch)
+            self._leave()
 
     def explain(self) -> dict[str, object]:
         """For the admin API: what the name is bound to now."""

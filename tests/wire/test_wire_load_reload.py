@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.wire.scenarios.reload import refused_reloads, reload_under_load
+from tests.wire.scenarios.reload import rebuilt_under_load, refused_reloads, reload_under_load
 
 
 def test_reload_fails_no_request_and_keeps_what_was_learned(tmp_path: Path) -> None:
@@ -17,5 +17,12 @@ def test_reload_fails_no_request_and_keeps_what_was_learned(tmp_path: Path) -> N
 def test_bad_reload_keeps_the_old_configuration_and_says_so(tmp_path: Path) -> None:
     """Each refusal names its cause; a good file after it and SIGHUP are followed."""
     figures = refused_reloads(tmp_path, rate=200)
+
+    assert figures["failed"] == 0
+
+
+def test_rebuilt_namers_and_clients_fail_no_request(tmp_path: Path) -> None:
+    """Everything below the routers is built anew, twice in a row: what is in flight ends, connections are not leaked."""
+    figures = rebuilt_under_load(tmp_path, reloads=4, rate=300)
 
     assert figures["failed"] == 0

@@ -106,7 +106,7 @@ def reload_under_load(folder: Path, *, reloads: int, rate: float, per_phase: int
 
 
 def refused_reloads(folder: Path, *, rate: float) -> Figures:
-    """A bad file, a kind that cannot run and a port in use are refused, each saying why; the old one serves on."""
+    """An unknown key, half a file and a port in use are refused, each saying why; the old one serves on."""
     with World(folder) as world, socket.socket() as taken:
         v1, v2 = world.endpoint("v1"), world.endpoint("v2")
         taken.bind(("127.0.0.1", free_port()))
@@ -119,7 +119,6 @@ def refused_reloads(folder: Path, *, rate: float) -> Figures:
             "hostmesh.yaml:": config(9, 0).replace("dtab:", "dtabb:"),
             "hostmesh.yaml:3: ": "seed: 42\nadmin: {",
             f"cannot listen on 127.0.0.1:{port}": config(9, 0, more=f"  - port: {port}\n    ip: 127.0.0.1\n"),
-            "consul": config(9, 0).replace("namers:", "namers:\n- kind: io.l5d.consul\n"),
         }
         said: list[str] = []
         for wanted, text in bad.items():
@@ -144,3 +143,65 @@ def refused_reloads(folder: Path, *, rate: float) -> Figures:
         v2.close()
         agree([v2], outcomes)
         return {"requests": len(outcomes), "failed": 0, "said": said}
+
+
+def rebuilt_under_load(folder: Path, *, reloads: int, rate: float) -> Figures:
+    """Namers, balancers, classifiers and pools change, twice in a row each time: what is in flight goes on."""
+    kinds = ("p2c", "ewma", "aperture", "roundRobin")
+
+    def text(n: int) -> str:
+        return (
+            HEAD
+            + f"""\
+  holdMs: {2000 + n}
+routers:
+- protocol: http
+  label: main
+  dtab: |
+    /svc => /#/io.l5d.fs;
+  service:
+    totalTimeoutMs: {5000 + n}
+    responseClassifier: {{kind: io.l5d.http.{"retryableRead5XX" if n % 3 else "nonRetryable5XX"}}}
+  client:
+    loadBalancer: {{kind: {kinds[n % len(kinds)]}}}
+    failureAccrual: {{kind: {"none" if n % 2 else "io.l5d.consecutiveFailures"}}}
+    hostConnectionPool: {{maxSize: {4 + n}}}
+  servers:
+  - port: @port@
+    ip: 127.0.0.1
+"""
+        )
+
+    with World(folder) as world:
+        web = [world.endpoint(f"web-{n}", delay_ms=20) for n in (1, 2)]
+        mesh = world.serve(text(0), web=web)
+        load = world.load(mesh.port, lambda n: Call("POST", body_bytes=300) if n % 2 else Call(), rate=rate)
+        load.more(int(rate / 4))
+        for n in range(1, reloads + 1):
+            before = reloads_logged(mesh)
+            mesh.write_config(text(2 * n - 1))
+            mesh.wait(lambda b=before: reloads_logged(mesh) > b, f"reload {n}")  # type: ignore[misc]
+            # The next one at once, on the heels of the first.
+            mesh.write_config(text(2 * n))
+            mesh.hup()
+            mesh.wait(lambda b=before: reloads_logged(mesh) > b + 1, f"second reload {n}")  # type: ignore[misc]
+            load.more(int(rate / 4))
+        outcomes = load.stop()
+        assert failed(outcomes) == []
+        agree(web, outcomes)
+        metrics = mesh.metrics()
+        assert metrics["rt/main/service/svc/web/requests"] == len(outcomes)
+        assert metrics[f"{CLIENTS}web/requests"] == len(outcomes)
+        assert metrics[f"{CLIENTS}web/pending"] == 0
+        # Connections of stacks that were replaced are closed when their exchange ends, and not kept.
+        assert (
+            metrics[f"{CLIENTS}web/connects"] - metrics[f"{CLIENTS}web/closes"]
+            == metrics[f"{CLIENTS}web/connections"]
+        ), (metrics[f"{CLIENTS}web/connects"], metrics[f"{CLIENTS}web/closes"])
+        return {
+            "reloads": reloads_logged(mesh),
+            "requests": len(outcomes),
+            "failed": 0,
+            "connects": metrics[f"{CLIENTS}web/connects"],
+            "closes": metrics[f"{CLIENTS}web/closes"],
+        }
