@@ -37,6 +37,8 @@ from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Alt, Leaf, NameTree, Unio
 from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerConfig, TransformerDeps
 from hostmesh.naming.transformers import EachAddr
+from hostmesh.registry.polled import PolledName, PolledNamer
+from hostmesh.registry.usable import endpoint_of
 
 __all__ = [
     "ADDR_NEG",
@@ -78,6 +80,8 @@ __all__ = [
     "Path",
     "Pending",
     "PluginConfig",
+    "PolledName",
+    "PolledNamer",
     "Port",
     "Positive",
     "Read",
@@ -90,6 +94,7 @@ __all__ = [
     "Union",
     "Var",
     "Weighted",
+    "endpoint_of",
     "substituted",
     "variables_of",
 ]

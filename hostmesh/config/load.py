@@ -11,9 +11,11 @@ from hostmesh.base.errors import ConfigError
 from hostmesh.config.convert import BAD, Converter
 from hostmesh.config.crosscheck import crosscheck
 from hostmesh.config.model import LinkerConfig
+from hostmesh.config.plugin_files import add_plugin_files
 from hostmesh.config.registry import Registry
 from hostmesh.config.report import Report
 from hostmesh.config.source import MAX_BYTES, read_source
+from hostmesh.config.tree import Table
 
 STDIN = "-"
 """The file name that stands for standard input."""
@@ -36,7 +38,11 @@ def load(
     root = read_source(data, report)
     if root is None:
         return None, report
-    converter = Converter(report, Registry.installed() if registry is None else registry)
+    if registry is None:
+        registry = Registry.installed()
+    if isinstance(root, Table):
+        add_plugin_files(root, registry, report)
+    converter = Converter(report, registry)
     config = converter.table(LinkerConfig, root, ())
     if config is not BAD:
         crosscheck(report, root, converter.made)

@@ -106,6 +106,9 @@ class LinkerConfig:
     """Who exports metrics and traces."""
     usage: UsageConfig | None = None
     """Accepted and ignored."""
+    plugins: tuple[str, ...] = field(default=(), metadata=EXTENSION)
+    """``.py`` files with plugins of your own (docs/namers.md), relative to this file's folder. They run with the rights
+    of hostmesh, also under ``hostmesh check``, and must belong to root or its user and be writable by nobody else."""
     access_log: AccessLogConfig = field(default=AccessLogConfig(), metadata=EXTENSION)
     """The canonical line of each exchange."""
     seed: Count | None = field(default=None, metadata=EXTENSION)

@@ -54,6 +54,12 @@ class Registry:
                 of_slot[point.name] = point
         return cls(found)
 
+    def add(self, slot: str, kind: str, cls: type[PluginConfig]) -> bool:
+        """Offer one more kind; False, and nothing is done, if that already means another one, in full or in short."""
+        if self.full_kind(slot, kind) is None:
+            self._kinds[slot][kind] = cls
+        return self._kinds[slot].get(kind) is cls
+
     def kinds(self, slot: str) -> list[str]:
         """Every kind of a slot, sorted, in full."""
         return sorted(self._kinds[slot])

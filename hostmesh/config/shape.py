@@ -71,7 +71,7 @@ class Field:
     secret: bool
 
 
-def _slot_of(cls: object) -> str | None:
+def slot_of(cls: object) -> str | None:
     """``BackoffConfig`` or a class with ``slot = "backoff"``: a plugin of that slot."""
     if not (isinstance(cls, type) and issubclass(cls, PluginConfig)):
         return None
@@ -110,7 +110,7 @@ def _plugin_slot(name: str, tp: Any) -> tuple[str | None, bool]:
             (found for found in (_plugin_slot(name, arg) for arg in arguments) if found[0]), (None, False)
         )
     if isinstance(tp, type) and issubclass(tp, PluginConfig):
-        slot = _slot_of(tp)
+        slot = slot_of(tp)
         return (slot or name.rstrip("s"), False)
     return None, False
 

@@ -11,6 +11,7 @@ from hostmesh import __version__
 from hostmesh.admin.view import AdminRoute, Identified, Readiness, RouterView, Unidentified, View
 from hostmesh.base.errors import MeshError
 from hostmesh.base.var import Ok
+from hostmesh.config.plugin_files import loaded
 from hostmesh.config.to_json import to_json
 from hostmesh.naming.addr import Addr
 from hostmesh.protocol.h1_head import RequestHead
@@ -129,6 +130,7 @@ def fill_view(daemon: Daemon) -> View:
             "reload_failures": daemon.reload_failures,
             "python": platform.python_version(),
             "seed": daemon.env.seed,
+            "plugins": loaded(),
         }
 
     return View(
