@@ -218,7 +218,7 @@ def test_lingering_ends_by_time(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert (far.recv(10), session.error) == (b"", None)
 
 
-def test_stalled_write_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r2_stalled_write_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No progress in writing for the stall time ends the connection; progress starts the time anew."""
     monkeypatch.setattr(module, "WRITE_STALL", 0.05)
     transport, session, _far = world.pair(buffer=8192)
