@@ -12,7 +12,8 @@ from attrs import field, frozen
 from hostmesh.base.backoff import Decorrelated
 from hostmesh.plugin import Millis, Path
 from hostmesh.registry.announcer import WITHDRAW_S, AnnouncerConfig, AnnouncerDeps
-from hostmesh.registry.zookeeper import Ensemble, NoNodeError, UnreadableError, ensemble_of
+from hostmesh.registry.zk_place import NoNodeError, UnreadableError
+from hostmesh.registry.zookeeper import Ensemble, ensemble_of
 from namer.serversets_format import MEMBER, show_member
 from namer.zk import is_node
 from namer.zk_config import ZkAddr, ZkAuth, check_place, place_of

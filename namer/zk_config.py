@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from hostmesh.plugin import Millis, NamerConfig, Port
-from hostmesh.registry.zookeeper import DEFAULT_PORT, Place
+from hostmesh.registry.zk_place import DEFAULT_PORT, Place
 
 MIN_SESSION_MS = 1000
 """Servers refuse less than two ticks, and a daemon that is busy for a moment should keep its session."""

@@ -25,7 +25,7 @@ from hostmesh.plugin import (
 )
 from hostmesh.registry.freshness import MAX_ENDPOINTS, Freshness
 from hostmesh.registry.hostnames import HostNames, Named
-from hostmesh.registry.zookeeper import LostError, NoNodeError, UnreadableError
+from hostmesh.registry.zk_place import Listing, LostError, NoNodeError, UnreadableError
 
 if TYPE_CHECKING:
     from namer.zk import ZkNamer
@@ -113,7 +113,8 @@ class Name:
         self._hosts = HostNames(namer.shared.resolver, self._combine)
         self._parsed: dict[str, Any] = {}
         """What each child says, oldest reading first; a ValueError for a malformed one."""
-        self._version = ""
+        self._listing: Listing | None = None
+        """The last one."""
         self._armed_by = 0
         """The connection, counted, that the watch was armed on."""
         self.started = 0.0
@@ -145,7 +146,7 @@ class Name:
         if self._stop is not None:
             self._stop()
         self._hosts.close()
-        self._parsed = {}
+        self._parsed, self._listing = {}, None
         self._armed_by = 0
         self.fresh.forget()
         self.kind.set(PENDING)
@@ -195,7 +196,7 @@ class Name:
                 if await ensemble.exists(self.node):
                     continue
                 self._armed_by = connection
-                self._parsed = {}
+                self._parsed, self._listing = {}, None
                 self._combine()
                 return
             break
@@ -206,6 +207,8 @@ class Name:
             raise UnreadableError(
                 f"{self.node}: expected at most {MAX_ENDPOINTS} members, found {len(children)}"
             )
+        if not self._is_continuous(listing):
+            self._parsed = {}
         known = self._parsed
         unread = [child for child in children if child not in known]
         there = set(children)
@@ -220,9 +223,17 @@ class Name:
                 await trio.lowlevel.checkpoint()
         for child in [child for child in known if child not in there]:
             del known[child]
-        self._version = listing.version
+        self._listing = listing
         self._armed_by = connection
         self._combine()
+
+    def _is_continuous(self, listing: Listing) -> bool:
+        """Whether children of a known name are those that were read: nodes are not changed, but one may have been
+        deleted and made again under the same name, which counts as two changes that the lists do not show."""
+        before = self._listing
+        if before is None or before.incarnation != listing.incarnation:
+            return False
+        return listing.changes - before.changes == len(set(before.names) ^ set(listing.names))
 
     def _parse(self, child: str, data: bytes) -> Any:
         try:
@@ -246,16 +257,17 @@ class Name:
         endpoints, is_pending, cause = self._hosts.resolved(named)
         if cause is None:
             cause = next((str(said) for said in self._parsed.values() if isinstance(said, ValueError)), None)
+        version = "" if self._listing is None else self._listing.version
         self.fresh.hold_s = 0.0 if endpoints and self._namer.format.replaces else self._namer.hold_s
         if endpoints:
-            self.fresh.found(endpoints, index=self._version, complete=not is_pending)
+            self.fresh.found(endpoints, index=version, complete=not is_pending)
         elif is_pending:
             pass
         elif cause is not None:
             self.fresh.failed(f"{self.node}: {cause}")
         else:
             # A set without living members does not exist, so that alternatives in the dtab are tried: as finagle.
-            self.fresh.absent(index=self._version)
+            self.fresh.absent(index=version)
 
     def lost(self, trouble: str | None) -> None:
         """The connection has gone. What is known stays; what was about to be removed is not, on the word of a

@@ -73,6 +73,9 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
         super().__init__()
         self.callback_queue = self.completion_queue = _TrioQueue(token)
         self._socket: socket.socket | None = None
+        self.accepted = 0
+        """Connections that servers have taken since the last session."""
+        self.on_accept: Callable[[], None] | None = None
 
     @property
     def running(self) -> bool:
@@ -88,6 +91,9 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_S, CONNECT_S)
         self._socket = super().create_connection(*args, **kwargs)
+        self.accepted += 1
+        if self.on_accept is not None:
+            self.on_accept()
         return self._socket
 
     def drop(self) -> None:
@@ -132,13 +138,14 @@ class _LastWarning(logging.Handler):
 class Client(KazooClient):  # type: ignore[misc]
     """One session with an ensemble. Made and used on trio's thread."""
 
-    def __init__(self, hosts: str, session_timeout_s: float, auth: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, hosts: list[str], session_timeout_s: float, auth: Iterable[tuple[str, str]]) -> None:
         self._warnings = _LastWarning()
         logger = logging.Logger("hostmesh.zookeeper", logging.WARNING)
         logger.addHandler(self._warnings)
         handler = TrioHandler(trio.lowlevel.current_trio_token())
         super().__init__(
-            hosts=hosts,
+            # Each twice: kazoo asks one after the other before it pauses, and the second time may be different.
+            hosts=",".join([*hosts, *hosts]),
             timeout=session_timeout_s,
             handler=handler,
             auth_data=list(auth),
@@ -152,6 +159,18 @@ class Client(KazooClient):  # type: ignore[misc]
             ),
             logger=logger,
         )
+        self._servers = len(hosts)
+        handler.on_accept = self._accepted
+
+    def _accepted(self) -> None:
+        """A server has taken a connection (in kazoo's thread, before it sends anything).
+
+        A server refuses clients that have seen more than it knows, which keeps them from going back in time with a
+        server that lags. After a loss of all data every server would refuse for ever: so when all have, ask like one
+        who has seen nothing. The session stays the same if it still exists.
+        """
+        if self.handler.accepted > self._servers:
+            self.last_zxid = 0
 
     @property
     def cause(self) -> str:
@@ -172,13 +191,9 @@ class Client(KazooClient):  # type: ignore[misc]
         """End the connection, not the session."""
         self.handler.drop()
 
-    def begin_anew(self) -> None:
-        """Let also a server have us that knows less than we have seen.
-
-        A server refuses clients from its future, which keeps them from going back in time with a server that lags.
-        After a loss of all data it would refuse for ever.
-        """
-        self.last_zxid = 0
+    def connected(self) -> None:
+        """To be called in kazoo's thread when there is a session."""
+        self.handler.accepted = 0
 
     def forget(self, path: str) -> None:
         """Remove the watches of a path, here and at the server."""

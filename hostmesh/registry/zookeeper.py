@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
-from attrs import field, frozen
 
 from hostmesh.registry.watched import Report, no_report
+from hostmesh.registry.zk_place import Listing, LostError, NoNodeError, Place, UnreadableError
 
 if TYPE_CHECKING:
     from hostmesh.base.env import Env
     from hostmesh.registry.shared import Shared
     from hostmesh.registry.zk_kazoo import Client
-
-DEFAULT_PORT = 2181
 
 HEARTBEAT_S = 2.0
 """One request to the server, whose answer confirms every armed watch. Names are at most that much older than they
@@ -31,7 +29,7 @@ REQUEST_S = 6.0
 """For one answer. Less than the default session timeout, so that there is time to reconnect within the session."""
 
 GRACE_S = 3.0
-"""Without a connection for so long, names that were never read are Failed, and data loss is thought possible."""
+"""Without a connection for so long, names that were never read are Failed."""
 
 BATCH = 50
 """Requests sent together."""
@@ -45,40 +43,6 @@ MAX_RESTART_S = 30.0
 
 END_S = 3.0
 """For closing the session; a server that hangs does not hold up the end of the daemon."""
-
-
-class NoNodeError(LookupError):
-    """There is no such path."""
-
-
-class UnreadableError(Exception):
-    """The ensemble does not say; the text is for people."""
-
-
-class LostError(UnreadableError):
-    """The connection has gone while an answer was awaited. It comes back: this says nothing of the path."""
-
-
-class Listing(NamedTuple):
-    """The children of a path."""
-
-    names: list[str]
-    version: str
-    """The transaction that last changed the list."""
-
-
-@frozen
-class Place:
-    """Which ensemble, as whom."""
-
-    hosts: tuple[tuple[str, int], ...]
-    auth: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Pairs of scheme and credential: ``("digest", "user:password")``."""
-    session_timeout_s: float = 10.0
-
-    def show(self) -> str:
-        """``host:port,host:port``, as ZooKeeper's tools write it."""
-        return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
 
 
 Wake: TypeAlias = Callable[[], None]
@@ -180,11 +144,11 @@ class Ensemble:
 
     async def children(self, path: str) -> Listing:
         """The children of ``path``, whose watch is armed by it. Raises NoNodeError, UnreadableError."""
-        result = await self._ask(
+        session = self.session
+        names, stat = await self._ask(
             path, lambda client: client.get_children_async(path, watch=self._fired, include_data=True)
         )
-        names, stat = result
-        return Listing(names, f"{stat.pzxid:x}")
+        return Listing(names, f"{stat.pzxid:x}", (stat.czxid, session), stat.cversion)
 
     async def exists(self, path: str) -> bool:
         """Whether there is such a path; arms a watch for the answer's change. Raises UnreadableError."""
@@ -220,16 +184,19 @@ class Ensemble:
         acl = None
         if is_private:
             acl = [make_acl("world", "anyone", read=True), make_acl("auth", "", all=True)]
+
+        def create(client: Client) -> Any:
+            return client.create_async(path, content, acl=acl, ephemeral=True, sequence=True)
+
         try:
-            made = await self._ask(
-                path,
-                lambda client: client.create_async(
-                    path, content, acl=acl, ephemeral=True, sequence=True, makepath=True
-                ),
-            )
+            return str(await self._ask(path, create))
+        except NoNodeError:
+            # The folder is everybody's, whosever the first member is.
+            await self._ask(path, lambda client: client.ensure_path_async(path.rpartition("/")[0]))
+        try:
+            return str(await self._ask(path, create))
         except NoNodeError as error:
             raise UnreadableError(f"{path}: its parent was removed meanwhile") from error
-        return str(made)
 
     async def delete(self, path: str) -> None:
         """Remove a node; one that is gone already is no error. Raises UnreadableError."""
@@ -332,7 +299,7 @@ class Ensemble:
         kazoo = await trio.to_thread.run_sync(_load)
         delay = RESTART_S
         while True:
-            client = kazoo.Client(self.place.show(), self.place.session_timeout_s, self.place.auth)
+            client = kazoo.Client(self.place.servers, self.place.session_timeout_s, self.place.auth)
             before = self.connects
             try:
                 await self._serve(client)
@@ -353,6 +320,8 @@ class Ensemble:
 
         def listen(state: Any) -> None:
             # In kazoo's thread, where the client's attributes are those of this very change.
+            if state == "CONNECTED":
+                client.connected()
             session = client.client_id
             shown = None if session is None or session[0] is None else f"{session[0]:x}"
             is_dead = client.is_refused
@@ -362,14 +331,13 @@ class Ensemble:
         client.add_listener(listen)
         client.start_async()
         while True:
-            with trio.move_on_after(HEARTBEAT_S):
+            with trio.move_on_after(HEARTBEAT_S if self.is_connected else HEARTBEAT_S / 4):
                 await self._died.wait()
             if self._died.is_set() or client.is_stopped:
                 return
             if self.is_connected:
                 await self._heartbeat(client)
             elif self.trouble is not None:
-                client.begin_anew()
                 self._tell()
 
     async def _heartbeat(self, client: Client) -> None:

@@ -1,0 +1,53 @@
+"""Where a ZooKeeper ensemble is, and what it answers. Needs no kazoo."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attrs import field, frozen
+
+DEFAULT_PORT = 2181
+
+
+class NoNodeError(LookupError):
+    """There is no such path."""
+
+
+class UnreadableError(Exception):
+    """The ensemble does not say; the text is for people."""
+
+
+class LostError(UnreadableError):
+    """The connection has gone while an answer was awaited. It comes back: this says nothing of the path."""
+
+
+class Listing(NamedTuple):
+    """The children of a path."""
+
+    names: list[str]
+    version: str
+    """The transaction that last changed the list."""
+    incarnation: tuple[int, str | None]
+    """Another one is another node of the same name: the transaction that made it, and our session, because a server
+    that has lost its data counts transactions anew."""
+    changes: int
+    """How many children have come and gone in this incarnation."""
+
+
+@frozen
+class Place:
+    """Which ensemble, as whom."""
+
+    hosts: tuple[tuple[str, int], ...]
+    auth: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Pairs of scheme and credential: ``("digest", "user:password")``."""
+    session_timeout_s: float = 10.0
+
+    def show(self) -> str:
+        """``host:port,host:port``, as ZooKeeper's tools write it."""
+        return ",".join(self.servers)
+
+    @property
+    def servers(self) -> list[str]:
+        """Each ``host:port``."""
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts]
