@@ -318,6 +318,10 @@ class Router:
 
     def answer(self, ex: Exchange, status: int) -> None:
         """``/$/io.buoyant.http.status/<code>``: an answer of that status, from nobody."""
+        if status < 200:
+            # An interim response answers nothing: the caller would wait for ever, or take 101 at its word.
+            ex.fail(MeshError(Reason.NAME_NEGATIVE, f"{status} is no status of an answer", status=502))
+            return
         ex.committed = True
         ex.status = status
         ex.caller.send_whole(ex, answer(status, b"", b"Via: 1.1 hostmesh\r\n"))
