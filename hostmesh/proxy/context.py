@@ -92,6 +92,9 @@ def read_context(ex: Exchange, now: float) -> None:
     ex.drop = router.owned_fields
     if settings.timestamp_header is not None:
         ex.drop |= {settings.timestamp_header.lower()}
+    if settings.forwarded is not None and server.clear_context:
+        # What an untrusted caller says of those before it is replaced, what a trusted one says is added to (T4).
+        ex.drop |= {b"forwarded"}
     if head.method == b"TRACE":
         ex.diagnosis = diagnosis = diagnosis_of(head)
         if diagnosis is not None and diagnosis.max_forwards is not None:

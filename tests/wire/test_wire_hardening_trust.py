@@ -108,6 +108,23 @@ def test_t3_client_certificate_header_is_cut(hostile: Lab) -> None:
         assert b"evil" not in outcome.requests[0].head
 
 
+FORWARDED = CONFIG.replace(
+    "    ip: 127.0.0.1\n", "    ip: 127.0.0.1\n    addForwardedHeader: {for: {kind: ip}}\n"
+)
+
+
+def test_t4_forged_forwarded_is_replaced_at_the_edge(tmp_path: Path) -> None:
+    """T4: Forwarded of an untrusted caller gives way to ours; a trusted one's stays in front of ours."""
+    forged = b"Forwarded: for=6.6.6.6;proto=https"
+    with lab(tmp_path, FORWARDED) as built:
+        edge = built.send(get(forged), port="edge", answers=1).requests[0]
+        inside = built.send(get(forged), answers=1).requests[0]
+
+    assert [value.split(";")[1] for value in edge.get_all("forwarded")] == ["for=127.0.0.1"]
+    assert inside.get_all("forwarded")[0] == "for=6.6.6.6;proto=https"
+    assert "for=127.0.0.1" in inside.get_all("forwarded")[1]
+
+
 @pytest.mark.parametrize(
     "nominated",
     [
