@@ -233,7 +233,10 @@ class Name:
         before = self._listing
         if before is None or before.incarnation != listing.incarnation:
             return False
-        return listing.changes - before.changes == len(set(before.names) ^ set(listing.names))
+        changes = listing.changes - before.changes
+        if changes != len(set(before.names) ^ set(listing.names)):
+            return False
+        return changes > 0 or listing.version == before.version
 
     def _parse(self, child: str, data: bytes) -> Any:
         try:

@@ -27,9 +27,8 @@ class Listing(NamedTuple):
     names: list[str]
     version: str
     """The transaction that last changed the list."""
-    incarnation: tuple[int, str | None]
-    """Another one is another node of the same name: the transaction that made it, and our session, because a server
-    that has lost its data counts transactions anew."""
+    incarnation: tuple[int, int]
+    """The transaction and the time that made the node: another one is another node of the same name."""
     changes: int
     """How many children have come and gone in this incarnation."""
 

@@ -144,11 +144,10 @@ class Ensemble:
 
     async def children(self, path: str) -> Listing:
         """The children of ``path``, whose watch is armed by it. Raises NoNodeError, UnreadableError."""
-        session = self.session
         names, stat = await self._ask(
             path, lambda client: client.get_children_async(path, watch=self._fired, include_data=True)
         )
-        return Listing(names, f"{stat.pzxid:x}", (stat.czxid, session), stat.cversion)
+        return Listing(names, f"{stat.pzxid:x}", (stat.czxid, stat.ctime), stat.cversion)
 
     async def exists(self, path: str) -> bool:
         """Whether there is such a path; arms a watch for the answer's change. Raises UnreadableError."""

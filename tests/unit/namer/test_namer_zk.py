@@ -108,17 +108,27 @@ def test_only_members_and_vectors_are_read() -> None:
 @pytest.mark.parametrize(
     ("after", "continuous"),
     [
-        (Listing(["a", "b"], "5", (1, "s"), 3), True),
-        (Listing(["b", "c"], "5", (1, "s"), 5), True),
-        (Listing(["a", "b"], "5", (1, "s"), 5), False),
-        (Listing(["a", "b"], "5", (2, "s"), 3), False),
-        (Listing(["a", "b"], "5", (1, "t"), 3), False),
+        (Listing(["a", "b"], "4", (1, 9), 3), True),
+        (Listing(["b", "c"], "5", (1, 9), 5), True),
+        (Listing(["a", "b"], "5", (1, 9), 5), False),
+        (Listing(["a", "b"], "5", (1, 9), 3), False),
+        (Listing(["a"], "3", (1, 9), 2), False),
+        (Listing(["a", "b"], "4", (2, 9), 3), False),
+        (Listing(["a", "b"], "4", (1, 8), 3), False),
     ],
-    ids=["unchanged", "one for another", "made again under its name", "another node", "another session"],
+    ids=[
+        "unchanged",
+        "one for another",
+        "made again",
+        "restored",
+        "an older copy",
+        "another node",
+        "lost data",
+    ],
 )
 def test_children_made_again_are_read_again(after: Listing, continuous: bool) -> None:
     """Known children are not read again, unless the count of changes says that there was more than the lists show."""
     name = Name.__new__(Name)
-    name._listing = Listing(["a", "b"], "4", (1, "s"), 3)
+    name._listing = Listing(["a", "b"], "4", (1, 9), 3)
 
     assert name._is_continuous(after) is continuous
