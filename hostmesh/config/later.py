@@ -30,7 +30,6 @@ from hostmesh.config.later_http import (
 )
 from hostmesh.config.later_namers import (
     CuratorNamerConfig,
-    MarathonNamerConfig,
 )
 from hostmesh.config.later_thrift import (
     ThriftMuxRouterConfig,
@@ -53,7 +52,6 @@ __all__ = [
     "HeaderPathIdentifierConfig",
     "IngressIdentifierConfig",
     "K8sConfigMapInterpreterConfig",
-    "MarathonNamerConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",
     "NamerdInterpreterConfig",

@@ -38,6 +38,9 @@ from hostmesh.registry.shared import Shared
 TIMEOUT_S = 10.0
 """For one look."""
 
+LOOK_GAP_S = 0.01
+"""Between looks that do not fail, at least, so that a burst of changes is not a burst of looks."""
+
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 1.0
 """Between looks that fail. A source that is back is noticed within a second, whatever its outage took."""
@@ -75,6 +78,7 @@ class PolledName:
             report=namer.report,
             on_believed=self._believed,
         )
+        self.changed = trio.Event()
         self._retained = 0
         self._stop: Callable[[], None] | None = None
 
@@ -98,6 +102,10 @@ class PolledName:
     def absent(self, *, index: str = "") -> None:
         """There is no such name."""
         self.fresh.absent(index=index)
+
+    def look_soon(self) -> None:
+        """Something has changed: end the pause before the next look."""
+        self.changed.set()
 
     # Observed or not.
 
@@ -253,11 +261,13 @@ class PolledNamer:
     async def _follow(self, name: PolledName) -> None:
         delays = None
         while True:
+            # Before the look: what changes while it is under way is worth another one.
+            name.changed = trio.Event()
             try:
                 async with self._looks:
                     self.asked.value += 1
                     with trio.fail_after(self.timeout_s):
-                        pause = await self.look(name)
+                        pause = float(await self.look(name))
             except Exception as error:  # noqa: BLE001 - whatever it is, the source has not answered
                 self.errors.value += 1
                 name.fresh.failed(cause_of(error, self.timeout_s))
@@ -265,7 +275,9 @@ class PolledNamer:
                 await trio.sleep(next(delays) * (0.5 + 0.5 * self._rng.random()))
             else:
                 delays = None
-                await trio.sleep(max(pause, RETRY_MIN_S) * (1 - JITTER * self._rng.random()))
+                await trio.sleep(LOOK_GAP_S)
+                with trio.move_on_after(max(0.0, pause * (1 - JITTER * self._rng.random()) - LOOK_GAP_S)):
+                    await name.changed.wait()
 
 
 def cause_of(error: BaseException, timeout_s: float) -> str:
