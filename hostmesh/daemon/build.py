@@ -22,14 +22,15 @@ from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerDeps
 from hostmesh.protocol.context import B3Propagator
 from hostmesh.protocol.limits import Limits
-from hostmesh.proxy.client_stack import ClientSettings, ClientStack
+from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.forwarded import Forwarded, RequestRandomLabelerConfig
-from hostmesh.proxy.path_stack import ServiceSettings
 from hostmesh.proxy.router import Router
 from hostmesh.proxy.server import ForwardedLine, ServerSettings
+from hostmesh.proxy.settings import ClientSettings, ServiceSettings
 from hostmesh.routing.accrual import Accrual, AccrualCounters
+from hostmesh.routing.identify import IdentifierDeps
 from hostmesh.telemetry.metrics import Scope
 
 FOREVER = 10 * 365 * 86400.0
@@ -155,6 +156,7 @@ def build_router(
         )
 
     scope = shared.metrics.scope("rt", label)
+    deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
     if config.originator:
         scope.gauge("originator", lambda: 1.0)
     cache = config.binding_cache
@@ -163,7 +165,7 @@ def build_router(
         env=shared.env,
         loop=shared.loop,
         scope=scope,
-        identifiers=[identifier.mk(config.dst_prefix) for identifier in config.identifier],
+        identifiers=[identifier.mk_with(config.dst_prefix, deps) for identifier in config.identifier],
         interpreter=interpreter,
         service_settings=service_settings,
         client_settings=client_settings,

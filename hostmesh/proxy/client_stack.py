@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.base.var import Var
@@ -20,6 +18,7 @@ from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.client_session import ClientSession
 from hostmesh.proxy.diagnostics import answer_here
 from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.settings import ClientSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.routing.balancers import Balancer
@@ -51,27 +50,6 @@ force, and it must not lead to nobody."""
 
 PICK_AGAIN = 5
 """Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort)."""
-
-
-@frozen(kw_only=True)
-class ClientSettings:
-    """What the configuration says about one bound id, resolved; two equal settings may share a stack."""
-
-    make_balancer: object
-    make_accrual: object
-    attempt_timeout_ms: int | None = None
-    requeue_ttl: float = 10.0
-    requeue_min: int = 10
-    requeue_percent: float = 0.2
-    fail_fast: bool = False
-    pool_min: int = 0
-    pool_max: int = 2**31 - 1
-    pool_waiters: int = 2**31 - 1
-    idle_time: float | None = 30.0
-    life_time: float | None = None
-    no_delay: bool = True
-    keep_alive: bool | None = None
-    enable_probation: bool = False
 
 
 class ClientStack:

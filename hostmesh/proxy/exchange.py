@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 
     from hostmesh.naming.dtab import Dtab
     from hostmesh.protocol.h1_head import RequestHead, ResponseHead
+    from hostmesh.proxy.branch import Branch
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.context import Context
     from hostmesh.proxy.diagnostics import Diagnosis
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.proxy.forwarded import Party
-    from hostmesh.proxy.path_stack import Branch, PathStack
+    from hostmesh.proxy.path_stack import PathStack
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle
 
@@ -87,6 +88,10 @@ class EndpointHalf(Protocol):
 
     def detach(self, now: float, *, reuse: bool) -> None:
         """The exchange is done with this session; it goes back to its pool or is closed."""
+        ...
+
+    def cancel(self) -> None:
+        """The exchange gives up on this session; the endpoint learns of it at once."""
         ...
 
     def pause(self) -> None: ...
@@ -440,7 +445,7 @@ class Exchange:
                 self.endpoint.give_up(self)
             self._close_attempt(verdict, self.router.loop.now())
         if session is not None:
-            session.detach(0.0, reuse=False)
+            session.cancel()
         if self.retry_timer is not None:
             self.retry_timer.cancel()
             self.retry_timer = None

@@ -6,59 +6,31 @@ timeout above retries because it includes them; retries above binding because ea
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Hashable
-from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
-from hostmesh.base.backoff import Backoff
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
 from hostmesh.base.var import Activity, Failed, Ok, Pending, State
-from hostmesh.naming.bound import BoundLeaf, BoundName, BoundTree, BoundUnion
+from hostmesh.naming.bound import BoundName, BoundTree, shares
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
+from hostmesh.proxy.branch import Branch
+from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.budget import RetryBudget
-from hostmesh.routing.classifiers import FAILURE, RETRYABLE, Classifier, Verdict
+from hostmesh.routing.classifiers import FAILURE, RETRYABLE, Verdict
+from hostmesh.routing.draw import WeightedDraw
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_head import ResponseHead
-    from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.router import Router
     from hostmesh.telemetry.metrics import Scope
 
 MAX_PARKED = 1000
 """Requests that may wait for one name to be bound; the next is answered 503 at once (hardening R7)."""
-
-
-@frozen(kw_only=True)
-class ServiceSettings:
-    """What the configuration says about one dst path, resolved."""
-
-    classifier: Classifier
-    backoff: Backoff
-    total_timeout_ms: int | None = None
-    retry_ttl: float = 10.0
-    retry_min: int = 10
-    retry_percent: float = 0.2
-
-
-class Branch:
-    """A bound name as seen from one dst path: the client stack, the header lines and the per-service counters."""
-
-    __slots__ = ("client", "lines", "name", "stats", "status_code")
-
-    def __init__(self, name: BoundName, client: ClientStack | None, lines: bytes, stats: ScopeStats) -> None:
-        self.name = name
-        self.client = client
-        self.lines = lines
-        self.stats = stats
-        self.status_code = name.status_code
 
 
 def _nothing() -> None:
@@ -110,9 +82,8 @@ class PathStack:
         self.single: Branch | None = None
         """The only branch, when the bound tree is a leaf: most are, and then a request draws nothing."""
         self._branches: dict[BoundName, Branch] = {}
-        self._shares: list[float] = []
+        self._draw: Callable[[float], int] = WeightedDraw([1.0]).draw
         self._drawn: list[Branch | None] = []
-        self._total_share = 0.0
         self._bound = False
         self._state: State[BoundTree] = Pending()
         self._waiting: dict[Exchange, float] = {}
@@ -172,14 +143,13 @@ class PathStack:
                 fresh[name] = known
             return known
 
-        drawn: list[Branch | None] = []
-        shares: list[float] = []
-        self._flatten(tree, 1.0, branch, drawn, shares)
+        # A branch that is bound to nothing keeps its share, and those requests fail (reference 2.5).
+        parts = shares(tree)
+        drawn = [None if name is None else branch(name) for _share, name in parts]
         self._branches = fresh
         self.single = drawn[0] if len(drawn) == 1 else None
         self._drawn = drawn
-        self._shares = list(accumulate(shares))
-        self._total_share = self._shares[-1] if self._shares else 0.0
+        self._draw = WeightedDraw([share for share, _name in parts]).draw
         for gone in old.values():
             self._drop_branch(gone)
         self._leave()
@@ -191,27 +161,6 @@ class PathStack:
         for branches, drop in moving:
             for gone in branches.values():
                 drop(gone)
-
-    def _flatten(
-        self,
-        tree: BoundTree,
-        share: float,
-        branch: Callable[[BoundName], Branch],
-        drawn: list[Branch | None],
-        shares: list[float],
-    ) -> None:
-        if isinstance(tree, BoundLeaf):
-            drawn.append(branch(tree.name))
-            shares.append(share)
-        elif isinstance(tree, BoundUnion):
-            total = sum(weighted.weight for weighted in tree.branches)
-            for weighted in tree.branches:
-                part = weighted.weight / total if total > 0 else 1 / len(tree.branches)
-                self._flatten(weighted.tree, share * part, branch, drawn, shares)
-        else:
-            # A branch that is bound to nothing keeps its share, and those requests fail (reference 2.5).
-            drawn.append(None)
-            shares.append(share)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -269,9 +218,7 @@ class PathStack:
             if not self._bound:
                 self._unbound(ex, now)
                 return
-            drawn = self._drawn[
-                bisect_right(self._shares, self._random() * self._total_share, 0, len(self._drawn) - 1)
-            ]
+            drawn = self._drawn[self._draw(self._random())]
             if drawn is None:
                 ex.fail(self._bound_to_nothing(ex))
                 return

@@ -18,11 +18,13 @@ from hostmesh.naming.trust import refusal
 from hostmesh.protocol.context import L5dPropagator, Propagator, root_trace
 from hostmesh.protocol.h1_write import answer
 from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.branch import Branch
 from hostmesh.proxy.cache import StackCache
-from hostmesh.proxy.client_stack import ClientSettings, ClientStack
+from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.context import Context, read_context
 from hostmesh.proxy.exchange import Exchange
-from hostmesh.proxy.path_stack import Branch, PathStack, ServiceSettings
+from hostmesh.proxy.path_stack import PathStack
+from hostmesh.proxy.settings import ClientSettings, ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.identifiers import Identifier, NotIdentified
 

@@ -1,0 +1,24 @@
+"""A bound name as one dst path sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostmesh.naming.bound import BoundName
+from hostmesh.proxy.stats import ScopeStats
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.client_stack import ClientStack
+
+
+class Branch:
+    """A bound name as seen from one dst path: the client stack, the header lines and the per-service counters."""
+
+    __slots__ = ("client", "lines", "name", "stats", "status_code")
+
+    def __init__(self, name: BoundName, client: ClientStack | None, lines: bytes, stats: ScopeStats) -> None:
+        self.name = name
+        self.client = client
+        self.lines = lines
+        self.stats = stats
+        self.status_code = name.status_code

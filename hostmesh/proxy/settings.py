@@ -1,0 +1,41 @@
+"""What the configuration says about one name, resolved to values; equal settings may share a stack."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from hostmesh.base.backoff import Backoff
+from hostmesh.routing.classifiers import Classifier
+
+
+@frozen(kw_only=True)
+class ServiceSettings:
+    """What the configuration says about one dst path, resolved."""
+
+    classifier: Classifier
+    backoff: Backoff
+    total_timeout_ms: int | None = None
+    retry_ttl: float = 10.0
+    retry_min: int = 10
+    retry_percent: float = 0.2
+
+
+@frozen(kw_only=True)
+class ClientSettings:
+    """What the configuration says about one bound id, resolved; two equal settings may share a stack."""
+
+    make_balancer: object
+    make_accrual: object
+    attempt_timeout_ms: int | None = None
+    requeue_ttl: float = 10.0
+    requeue_min: int = 10
+    requeue_percent: float = 0.2
+    fail_fast: bool = False
+    pool_min: int = 0
+    pool_max: int = 2**31 - 1
+    pool_waiters: int = 2**31 - 1
+    idle_time: float | None = 30.0
+    life_time: float | None = None
+    no_delay: bool = True
+    keep_alive: bool | None = None
+    enable_probation: bool = False
