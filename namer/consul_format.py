@@ -138,15 +138,11 @@ def _object(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def next_index(last: int, said: str) -> tuple[int, bool]:
-    """The index for the next query, and whether the agent's state has been replaced.
+    """The index of an answer, and whether the agent's state has been replaced since the one before (0: none).
 
-    0 asks without blocking. An index that goes backwards belongs to another state (a restored or restarted server):
-    to wait for the old one would be to wait for ever. One that is missing or below 1 is a bug of the agent's or of
-    something between, and as 1 it at least makes the next query block.
+    An index that goes backwards belongs to another state (a restored or restarted server): to wait for the old one
+    would be to wait for ever. One that is missing or below 1 is a bug of the agent's or of something between; as 1 it
+    at least makes the next query block.
     """
     index = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0
-    if index < 1:
-        return 1, False
-    if index < last:
-        return 0, True
-    return index, False
+    return (index, index < last) if index else (1, False)

@@ -7,6 +7,7 @@ something has changed or half a minute has passed. After any failure it begins a
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import consul
@@ -50,6 +51,9 @@ agent is alive is noticed sooner, by its probes."""
 
 RETRY = Decorrelated(0.01, 1.0)
 """Seconds between attempts to follow one name."""
+
+LOOK_S = 3.0
+"""Seconds of plain queries after one that ended early for no reason; restoring a snapshot takes about one."""
 
 SPREAD_NAMES = 500
 """When an agent returns, names begin anew at this rate per second, but all within a second."""
@@ -110,6 +114,10 @@ class Service:
         self.updated: float | None = None
         """``env.wall()`` of the last change."""
         self.index = 0
+        self._is_blocking = False
+        """The next query waits for an index above ``index``."""
+        self._asked = 0.0
+        self._looking_until = 0.0
         self._instances: frozenset[Instance] | None = None
         self._is_complete = False
         self._is_new = True
@@ -184,23 +192,25 @@ class Service:
         # What was said before the failure counts anew: removals that were due then have been put off.
         self._is_new = True
         while True:
-            async with rotation.place() as place:
-                while not place.is_asked_back:
-                    answer = await self._ask(place)
-                    if answer is None:
-                        break
+            async with rotation.place(urgent=self._is_new) as place:
+                # Each turn begins with a plain query, which cannot be cut short: it confirms what is believed.
+                self._is_blocking = False
+                while (answer := await self._ask(place)) is not None:
                     await self._take(answer, authority)
+                    if place.is_asked_back:
+                        break
 
     async def _ask(self, place: Place) -> ServiceAnswer | None:
         """One query; None if the place was asked back before it was answered."""
         namer = self._namer
         options: dict[str, Any] = {"dc": self._dc, "tag": self._tag}
-        if self.index:
+        self._asked = namer.env.now()
+        if self._is_blocking:
             options["index"] = str(self.index)
             options["wait"] = f"{round(namer.wait_s * 1000)}ms"
         client = namer.agent.client
         answer: ServiceAnswer | None = None
-        with namer.agent.interruptible() as lost, place.waiting():
+        with namer.agent.interruptible() as lost, place.waiting() if self._is_blocking else nullcontext():
             if namer.reading.use_health:
                 options["passing"] = namer.only_passing
                 answer = await client.health.service(self._service, **options)
@@ -214,10 +224,16 @@ class Service:
         namer = self._namer
         now = namer.env.now()
         said = answer.version
-        self.index, is_replaced = next_index(self.index, said)
+        index, is_replaced = next_index(self.index, said)
         if is_replaced:
             namer.resets.value += 1
-        entries = answer.entries if isinstance(answer.entries, list) else []
+        # An agent that is about to restore a snapshot ends blocking queries early, still with the old index; to block
+        # on that again would be to wait for an index that may be far away. So look at what there is, for a while.
+        if self._is_blocking and index == self.index and now - self._asked < namer.wait_s:
+            self._looking_until = now + LOOK_S
+        self._is_blocking = not is_replaced and now >= self._looking_until
+        self.index = index
+        entries = answer.entries
         instances: set[Instance] = set()
         refused = 0
         for number, entry in enumerate(entries, 1):

@@ -65,7 +65,7 @@ class ServiceAnswer(NamedTuple):
 
     version: str
     """The index, as the agent sent it; empty if it did not."""
-    entries: Any
+    entries: list[Any]
     complete: bool
     """False for a stale answer of a server that knows no leader: what it does not list may well be there."""
 
@@ -235,6 +235,9 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
         text = raw.decode("utf-8", "replace")
         del raw
         try:
+            if is_service and code == 404:
+                # A service that does not exist is an empty list: this is not the API, and no answer at all.
+                raise Unusable(f"{path}: {code} {text[:80]!r}")
             if not is_service or code != 200:
                 return callback(consul.base.Response(code, headers, text))
             if len(text) < STEPWISE:
@@ -245,6 +248,10 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
                 entries = await decode_list(text)
         except (ValueError, RecursionError) as error:
             raise Unusable(f"{path}: expected JSON, found {text[:80]!r}: {error}") from None
+        if entries is None:
+            entries = []  # as Go writes an empty list at times
+        if not isinstance(entries, list):
+            raise Unusable(f"{path}: expected a list, found {text[:80]!r}")
         if not entries and headers["X-Consul-Results-Filtered-By-ACLs"] == "true":
             raise consul.base.ACLPermissionDenied("the token may not read this service")
         return ServiceAnswer(index, entries, headers["X-Consul-KnownLeader"] != "false")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 GAP_S = 5.0
 """Seconds that a watch waits for a place, as long as that does not ask too much of the registry."""
 
-MAX_RATE = 300.0
-"""Places that change hands per second at most. Each is a request, and this many take a third of a core."""
+MAX_RATE = 200.0
+"""Places that change hands per second at most. Each is two requests, and this many take a fifth of a core."""
 
 MIN_DWELL_S = 0.1
 """A place is held at least this long, lest a watch leave before its answer has come."""
@@ -62,10 +62,14 @@ class Rotation:
         if limit < 1:
             raise ValueError(f"expected a limit of at least 1, found {limit}")
         self.limit = limit
+        self.gap_s = GAP_S
         self._alarms = alarms
         self._held: OrderedDict[Place, None] = OrderedDict()
         """Oldest first."""
         self._waiting: OrderedDict[trio.Event, None] = OrderedDict()
+        self._urgent: set[trio.Event] = set()
+        self._leaving = 0
+        """Held places that are asked back."""
         self._granted = 0
         """Places promised to those that were woken and have not run yet."""
         self._alarm: Alarm | None = None
@@ -84,17 +88,21 @@ class Rotation:
 
     def rate(self) -> float:
         """Places that change hands per second while others wait."""
-        return min(len(self._waiting) / GAP_S, MAX_RATE, self.limit / MIN_DWELL_S)
+        return min(len(self._waiting) / self.gap_s, MAX_RATE, self.limit / MIN_DWELL_S)
 
     def period(self) -> float:
         """Seconds from one turn of a watch to its next; 0 while there is room for all."""
         return (self.limit + len(self._waiting)) / self.rate() if self._waiting else 0.0
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[Place]:
-        """A place, first come, first served. May be cancelled at any time."""
+    async def place(self, *, urgent: bool = False) -> AsyncIterator[Place]:
+        """A place, first come, first served; may be cancelled at any time.
+
+        ``urgent`` is for those that know nothing yet: they go before the others, and the place held longest is asked
+        back for them at once.
+        """
         if self._waiting or len(self._held) + self._granted >= self.limit:
-            await self._wait()
+            await self._wait(urgent)
         else:
             self._granted += 1
             try:
@@ -106,15 +114,22 @@ class Rotation:
         self._granted -= 1
         place = Place()
         self._held[place] = None
+        self._serve_urgent()
         try:
             yield place
         finally:
             del self._held[place]
+            self._leaving -= place.is_asked_back
             self._grant()
 
-    async def _wait(self) -> None:
+    async def _wait(self, urgent: bool) -> None:
         mine = trio.Event()
         self._waiting[mine] = None
+        if urgent:
+            # Before all others, those too that are urgent: whatever the order, they are served one after the other.
+            self._waiting.move_to_end(mine, last=False)
+            self._urgent.add(mine)
+            self._serve_urgent()
         self._press()
         try:
             await mine.wait()
@@ -125,27 +140,47 @@ class Rotation:
                 self._granted -= 1
                 self._grant()
             raise
+        finally:
+            self._urgent.discard(mine)
+
+    def _serve_urgent(self) -> None:
+        self._ask_back(len(self._urgent) - self._leaving - self._granted)
 
     def _grant(self) -> None:
         while self._waiting and len(self._held) + self._granted < self.limit:
             event, _ = self._waiting.popitem(last=False)
+            self._urgent.discard(event)
             self._granted += 1
             event.set()
 
     def _press(self) -> None:
         """See to it that places change hands while there are more watches than places."""
-        if self._waiting and (self._alarm is None or not self._alarm.is_set):
-            self._alarm = self._alarms.after(max(1 / self.rate(), BATCH_S), self._turn)
+        if not self._waiting:
+            return
+        when = self._alarms.env.now() + max(1 / self.rate(), BATCH_S)
+        if self._alarm is not None and self._alarm.is_set:
+            if self._alarm.when <= when:
+                return
+            self._alarm.cancel()
+        self._alarm = self._alarms.at(when, self._turn)
 
     def _turn(self) -> None:
         if not self._waiting:
             return
         self._debt += max(1.0, self.rate() * BATCH_S)
-        for place in self._held:
-            if self._debt < 1:
-                break
-            if not place.is_asked_back:
-                self._debt -= 1
-                place.ask_back()
-        self._debt = min(self._debt, 1.0)
+        whole = int(self._debt)
+        self._debt -= whole
+        self._ask_back(whole)
         self._press()
+
+    def _ask_back(self, count: int) -> None:
+        """The places held longest, of those that are not asked back yet."""
+        if count <= 0 or self._leaving == len(self._held):
+            return
+        for place in self._held:
+            if not place.is_asked_back:
+                place.ask_back()
+                self._leaving += 1
+                count -= 1
+                if count == 0:
+                    return

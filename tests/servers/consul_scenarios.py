@@ -104,6 +104,8 @@ class Stage:
         self.down()
         if empty:
             self.consul.forget()
+            # Before it starts: hostmesh may read it sooner than this test does.
+            self.seen.set_to([])
         self.consul.start()
 
     def metric(self, name: str) -> float:
@@ -140,7 +142,6 @@ def emptied_and_refilled(stage: Stage) -> None:
     one, two = stage.two()
     new = stage.seen.endpoint()
     stage.restarted(empty=True)
-    stage.seen.set_to([])
     stage.seen.readable()
     stage.register(two, new)
     stage.seen.wait_answers(two, new)
@@ -151,7 +152,6 @@ def emptied_for_long(stage: Stage) -> None:
     """Killed and started without data; refilled when the emptiness has been believed."""
     one, two = stage.two()
     stage.restarted(empty=True)
-    stage.seen.set_to([])
     stage.seen.readable()
     stage.seen.run_for(HOLD_S + 3)
     stage.register(two)
@@ -215,11 +215,17 @@ def index_goes_back(stage: Stage) -> None:
     for _ in range(20):
         stage.consul.catalog("other", "127.0.0.1", "10.9.9.9", 80)
         stage.consul.register("web", two.host, two.port, Tags=[str(time.monotonic())])
+    # A watch that is between two queries just then learns of it from the next change, or after waitMs.
+    stage.seen.run_for(1.5)
+    stage.seen.added(one)
     _restore(stage.consul, saved)
-    # The agent still has its own services and puts them right in the catalog, sooner or later.
-    stage.register(three, two)
-    stage.consul.deregister("web", one.host, one.port)
-    stage.seen.run_for(1)
+    # The agent would put the catalog right within a minute.
+    stage.consul.register("web", three.host, three.port, Tags=["again"])
+    stage.consul.call(
+        "PUT", "/v1/catalog/deregister", {"Node": "t1", "ServiceID": f"web-{one.host}-{one.port}"}
+    )
+    stage.seen.removed(one)
+    stage.seen.wait_quiet(one)
     stage.change(two)
     assert stage.metric("index_resets") >= 1
 
