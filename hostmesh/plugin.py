@@ -5,8 +5,9 @@ the ``kind``. What it may use of the inside is here, and in :mod:`hostmesh.regis
 """
 
 from hostmesh.base.env import Env
-from hostmesh.base.errors import ConfigError
+from hostmesh.base.errors import ConfigError, MeshError, Side
 from hostmesh.base.plugin import PluginConfig
+from hostmesh.base.reasons import Reason
 from hostmesh.base.var import PENDING, Activity, Closer, Computed, Failed, Ok, Pending, Read, State, Turn, Var
 from hostmesh.config.shape import Bounds
 from hostmesh.config.tls import ClientTlsConfig
@@ -39,6 +40,8 @@ from hostmesh.naming.transformer import TransformerConfig, TransformerDeps
 from hostmesh.naming.transformers import EachAddr
 from hostmesh.registry.polled import PolledName, PolledNamer
 from hostmesh.registry.usable import endpoint_of
+from hostmesh.routing.identifiers import IdentifierConfig
+from hostmesh.routing.identify import HeadFacts, Identifier, IdentifierDeps, NotIdentified, checked
 
 __all__ = [
     "ADDR_NEG",
@@ -67,15 +70,21 @@ __all__ = [
     "Endpoint",
     "Env",
     "Failed",
+    "HeadFacts",
+    "Identifier",
+    "IdentifierConfig",
+    "IdentifierDeps",
     "Leaf",
     "LookupTree",
     "Matcher",
+    "MeshError",
     "Metrics",
     "Millis",
     "NameTree",
     "Namer",
     "NamerConfig",
     "NamerDeps",
+    "NotIdentified",
     "Ok",
     "Path",
     "Pending",
@@ -85,8 +94,10 @@ __all__ = [
     "Port",
     "Positive",
     "Read",
+    "Reason",
     "Resolver",
     "Seconds",
+    "Side",
     "State",
     "TransformerConfig",
     "TransformerDeps",
@@ -94,6 +105,7 @@ __all__ = [
     "Union",
     "Var",
     "Weighted",
+    "checked",
     "endpoint_of",
     "substituted",
     "variables_of",

@@ -26,7 +26,6 @@ from hostmesh.config.later_http import (
     H2RetryableIdempotent5XXConfig,
     H2RetryableRead5XXConfig,
     HeaderPathIdentifierConfig,
-    IngressIdentifierConfig,
 )
 from hostmesh.config.later_namers import (
     CuratorNamerConfig,
@@ -50,7 +49,6 @@ __all__ = [
     "H2RetryableIdempotent5XXConfig",
     "H2RetryableRead5XXConfig",
     "HeaderPathIdentifierConfig",
-    "IngressIdentifierConfig",
     "K8sConfigMapInterpreterConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",

@@ -9,7 +9,7 @@ from attrs import frozen
 from hostmesh.base.plugin import PluginConfig
 from hostmesh.config import later_reasons as later
 from hostmesh.config.shape import Bounds
-from hostmesh.config.types import Port, Positive
+from hostmesh.config.types import Positive
 
 
 @frozen(kw_only=True)
@@ -22,24 +22,6 @@ class HeaderPathIdentifierConfig(PluginConfig):
     """The header."""
     segments: Positive | None = None
     """How many. Default: all."""
-
-
-@frozen(kw_only=True)
-class IngressIdentifierConfig(PluginConfig):
-    """Names from Kubernetes Ingress rules."""
-
-    unavailable: ClassVar[str | None] = later.K8S
-
-    namespace: str | None = None
-    """Only ingresses of this namespace. Default: of all."""
-    ingress_class_annotation: str = "linkerd"
-    """Only ingresses of this class, or of none."""
-    ignore_default_backends: bool = False
-    """Do not fall back to default backends."""
-    host: str = "localhost"
-    """API server."""
-    port: Port = 8001
-    """Its port."""
 
 
 @frozen(kw_only=True)

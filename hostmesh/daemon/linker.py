@@ -95,6 +95,8 @@ class Linker:
         for _identity, interpreter in interpreters.values():
             shared.start(interpreter)
         for label, router in routers.items():
+            for identifier in router.identifiers:
+                shared.start(identifier)
             old = old_routers.get(label)
             if old is not None:
                 router.take_over(old)
@@ -103,6 +105,7 @@ class Linker:
         kept = {id(namer) for namer in namers.made} | {id(i) for _, i in interpreters.values()}
         retired: list[Any] = [] if old_namers is None else [n for n in old_namers.made if id(n) not in kept]
         retired += [i for _, i in self.interpreters.values() if id(i) not in kept]
+        retired += [each for old in old_routers.values() for each in old.identifiers]
         self.config, self.namers = config, namers
         self.routers, self.interpreters, self._donors = routers, interpreters, donors
         if old_routers or retired:

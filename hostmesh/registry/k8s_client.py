@@ -48,6 +48,10 @@ WATCH_S: Final = 300
 BACKOFF: Final = Decorrelated(0.05, 1.0)
 """Reconnect soon, and at least every second for ever."""
 
+ACCESS_S: Final = 2.0
+"""Seconds for which CA, kubeconfig and certificates are taken for what they were: after an outage all names connect at
+the same time, and reading and parsing them takes milliseconds. Tokens are read each time."""
+
 LISTS_AT_ONCE: Final = 16
 """Lists in progress on one server: after its restart all names ask again."""
 
@@ -120,7 +124,9 @@ class K8sClient:
         """Complete lists."""
         self.gone = 0
         """Times that a watch could not go on from where it was (410)."""
-        self._access = access
+        self._make_access = access
+        self._access: Access | None = None
+        self._access_at = 0.0
         self._shared = shared
         self._key = key
         self._stop_pulse: Callable[[], None] | None = None
@@ -160,6 +166,7 @@ class K8sClient:
         if not self.watches and self._stop_pulse is not None:
             self._stop_pulse()
             self._stop_pulse = None
+            self._access = None
             self.trouble = None
             self._well.set()
             if self._shared.clients.get(self._key) is self:
@@ -221,7 +228,10 @@ class K8sClient:
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Http]:
         """A connection of one's own, made when first used, closed at the end. Raises what :data:`ERRORS` says."""
-        access = self._access()
+        access = self._access
+        if access is None or self.env.now() - self._access_at >= ACCESS_S:
+            access = self._access = self._make_access()
+            self._access_at = self.env.now()
         transport = httpx.AsyncHTTPTransport(
             verify=True if access.context is None else access.context,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),

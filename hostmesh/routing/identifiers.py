@@ -15,6 +15,7 @@ from hostmesh.routing.identify import (
     MAX_SEGMENTS,
     HeadFacts,
     Identifier,
+    IdentifierDeps,
     NotIdentified,
     checked,
     refuse,
@@ -184,7 +185,11 @@ class IdentifierConfig(PluginConfig):
 
     def mk(self, prefix: Path) -> Identifier:
         """The identifier; ``prefix`` is the router's ``dstPrefix``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.kind}: {self.unavailable or 'has no mk()'}")
+
+    def mk_with(self, prefix: Path, deps: IdentifierDeps) -> Identifier:
+        """The same, for those that need more than that: no I/O and no task, which belong to its ``run``."""
+        return self.mk(prefix)
 
 
 _TOKEN = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")

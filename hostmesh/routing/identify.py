@@ -7,14 +7,17 @@ them, so no request can name ``/$/``, ``/#/`` or ``/%/`` (hardening P4).
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
-from typing import NoReturn, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from attrs import frozen
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.naming.path import Path
+
+if TYPE_CHECKING:
+    from hostmesh.base.env import Env
 
 MAX_SEGMENTS = 64
 """Segments that a request may put into its name. Dtabs rewrite by segment, so this bounds their work."""
@@ -62,8 +65,21 @@ class NotIdentified:
     reason: str
 
 
+@frozen(kw_only=True)
+class IdentifierDeps:
+    """What an identifier that asks a registry may build on."""
+
+    env: Env
+    report: Callable[[str, Mapping[str, Any]], None]
+    """Tell people: one line in the log."""
+    shared: Any
+    """The daemon's :class:`hostmesh.registry.shared.Shared`. Any, because this layer is below that one."""
+
+
 class Identifier(Protocol):
-    """Finds the dst path of requests. Pure: the same head gives the same path."""
+    """Finds the dst path of requests. Pure: the same head gives the same path, until what it has been told by a
+    registry changes. Optional, found by ``getattr``: ``async run(self)`` is its task, alive as long as its router.
+    """
 
     kind: str
     consumes: bool

@@ -57,11 +57,11 @@ def run(folder: Path, file: Path, stack: ExitStack, **environment: str) -> Hostm
     return stack.enter_context(mesh)
 
 
-def answered(mesh: Hostmesh, host: str = "web") -> Response:
+def answered(mesh: Hostmesh, host: str = "web", target: str = "/") -> Response:
     """The first answer of an endpoint."""
 
     def ask() -> Response | None:
-        response = mesh.get(host=host)
+        response = mesh.get(target, host=host)
         return response if response.status == 200 else None
 
     return eventually(ask)
@@ -128,3 +128,48 @@ def test_the_shipped_configuration(server: KubeServer, tmp_path: Path) -> None:
         response = answered(mesh, host="web.shop")
 
         assert (response.endpoint, len(response.seen_all("via"))) == ("web-1", 2)
+
+
+INGRESS = """\
+admin: {ip: 127.0.0.1, port: @admin@}
+namers:
+- kind: io.l5d.k8s
+  api: {kubeconfig: KUBECONFIG}
+routers:
+- protocol: http
+  identifier: {kind: io.l5d.ingress, api: {kubeconfig: KUBECONFIG}}
+  dtab: |
+    /svc => /#/io.l5d.k8s;
+  servers:
+  - {port: @port@, ip: 127.0.0.1}
+"""
+
+
+def test_ingress_resources_route(server: KubeServer, tmp_path: Path) -> None:
+    """Rules are followed as they are made, changed and deleted; what no rule matches is 400."""
+    path = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses"
+
+    def body(route: str) -> dict[str, object]:
+        web = {"service": {"name": "web", "port": {"number": 80}}}
+        paths = [{"path": route, "pathType": "Prefix", "backend": web}]
+        rules = [{"host": "web.example", "http": {"paths": paths}}]
+        return {"metadata": {"name": "web"}, "spec": {"rules": rules}}
+
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(EndpointServer("web-1", host=POD))
+        server.put_service("web", [{"name": "http", "port": 80}], namespace="shop")
+        server.put_slice("web-1", "web", [(POD, endpoint.port)], namespace="shop")
+        text = INGRESS.replace("KUBECONFIG", str(server.folder / "kubeconfig"))
+        mesh = stack.enter_context(Hostmesh(tmp_path, text))
+        eventually(lambda: mesh.get("/a", host="web.example").status == 400 or None)
+        server.call("POST", path, body("/a"))
+
+        response = answered(mesh, host="web.example", target="/a/b")
+        missed = mesh.get("/b", host="web.example")
+        server.call("PUT", f"{path}/web", body("/b"))
+        moved = answered(mesh, host="web.example", target="/b")
+        server.call("DELETE", f"{path}/web")
+        eventually(lambda: mesh.get("/b", host="web.example").status == 400 or None)
+
+        assert (response.endpoint, moved.endpoint) == ("web-1", "web-1")
+        assert (missed.status, b"no ingress rule matches" in missed.body) == (400, True)
