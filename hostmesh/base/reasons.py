@@ -42,6 +42,8 @@ class Reason(str, Enum):
     """The head was not complete within the time allowed (slow loris)."""
     LIMIT_BODY_TIME = "limit-body-time"
     """No byte of the request body arrived for too long."""
+    LIMIT_BODY_BYTES = "limit-body-bytes"
+    """A request body too large to be read whole, on a router that does not stream."""
     LIMIT_INFORMATIONAL = "limit-informational"
     """The endpoint sent more 1xx responses than allowed."""
     LIMIT_POOL_WAITERS = "limit-pool-waiters"

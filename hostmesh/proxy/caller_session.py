@@ -166,6 +166,8 @@ class CallerSession:
         self._body = body = request_body(head, server.limits)
         if 0 < length <= server.stream_after or (length == CHUNKED and server.aggregate):
             # Read whole before it is forwarded, and so replayable (streamAfterContentLengthKB).
+            if server.aggregate:
+                self._check_aggregate(length)
             self._held = []
             if head.expect_continue and len(buf) - end < length:
                 self._transport.write(CONTINUE)
@@ -179,6 +181,17 @@ class CallerSession:
             self._more(body, buf, end)
         if self._body is body:
             self._watch_body()
+
+    def _check_aggregate(self, size: int) -> None:
+        maximum = self._server.max_aggregate
+        if size > maximum:
+            raise MeshError(
+                Reason.LIMIT_BODY_BYTES,
+                f"a request body of more than {maximum} bytes on a router that reads bodies whole "
+                "(streamingEnabled: false)",
+                status=413,
+                side=Side.CALLER,
+            )
 
     def _watch_body(self) -> None:
         self._seen_bytes = self._transport.bytes_in
@@ -199,11 +212,13 @@ class CallerSession:
                 self._buf = data[used:]
         if held is not None:
             held.append(piece)
+            assert ex is not None
+            ex.request_bytes += len(piece)
+            if self._server.aggregate:
+                self._check_aggregate(ex.request_bytes)
             if done:
                 self._held = None
-                assert ex is not None
                 ex.body = b"".join(held)
-                ex.request_bytes = len(ex.body)
                 ex.request_done = True
                 ex.request_trailers = body.trailers
                 ex.router.route(ex, self._server.loop.now())
@@ -535,8 +550,11 @@ class CallerSession:
             elif life is not None:
                 due = min(due, self.opened + life)
             if now >= due:
-                self._end()
-                return
+                if not server.draining or not self._transport.unread:
+                    self._end()
+                    return
+                # A request came while this batch was worked off: it is answered next.
+                due = now + server.drain_quiet
         else:
             due = now + (server.settings.idle_time if self._body is None else server.body_idle)
             life = server.settings.life_time

@@ -39,6 +39,8 @@ DRAIN_QUIET = 0.5
 """Seconds without a request after which a connection that is to end is closed. A request may be on its way to one that
 is at rest: whoever asks now and then is told with the next answer instead, and loses nothing."""
 
+MAX_AGGREGATE = 5 * 1024 * 1024
+"""Bytes of a request body on a router with ``streamingEnabled: false``, which holds all of it: finagle's default."""
 
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
 """The ``Forwarded`` line of a request, CRLF included."""
@@ -87,6 +89,7 @@ class Server:
         self.first_head_time = FIRST_HEAD_TIME
         self.drain_quiet = DRAIN_QUIET
         self.max_pipelined = MAX_PIPELINED
+        self.max_aggregate = MAX_AGGREGATE
         self.configure(settings)
 
     def configure(self, settings: ServerSettings) -> None:

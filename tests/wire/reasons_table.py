@@ -67,6 +67,7 @@ routers:
     socketOptions: {readTimeoutMs: 300}
 - protocol: http
   label: paths
+  streamingEnabled: false
   identifier: {kind: io.l5d.path, segments: 2}
   dtab: /svc => /#/io.l5d.fs; /svc/silent/x => /#/test.silent/x;
   servers:
@@ -375,6 +376,14 @@ CASES = [
         "a request body of which nothing comes for 60 s or `readTimeoutMs`",
         send(request("web", "/", "Content-Length: 9", method="POST", body=b"half")),
         "short",
+    ),
+    case(
+        Reason.LIMIT_BODY_BYTES,
+        413,
+        "more than 5 MiB of request body where `streamingEnabled` is false",
+        send(request("web", "/web/x", "Content-Length: 6000000", method="POST")),
+        "paths",
+        "paths",
     ),
     case(Reason.LIMIT_INFORMATIONAL, 502, "more than ten 1xx responses", send(request("web", "/raw-hints"))),
     case(

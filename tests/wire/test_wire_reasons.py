@@ -77,6 +77,18 @@ def test_r12_a_bug_in_one_request_leaves_the_others_alone(stage: Stage) -> None:
     assert stage.mesh.log().count("this is the bug") >= 1
 
 
+def test_r5_a_chunked_body_read_whole_is_bounded(stage: Stage) -> None:
+    """R5: where bodies are read whole, one without a length is refused when it has grown too large."""
+    piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with stage.mesh.client("paths") as client:
+        client.send(request("web", "/web/x", "Transfer-Encoding: chunked", method="POST"))
+        for _ in range(81):
+            client.send(piece)
+        response = client.response()
+
+    assert (response.status, (response.get("l5d-err") or "").split("%3A")[0]) == (413, "limit-body-bytes")
+
+
 def test_every_reason_has_a_request() -> None:
     """No reason is forgotten, and none is promised twice."""
     named = [case.reason for case in [*CASES, LAST]] + list(ELSEWHERE)
