@@ -26,10 +26,10 @@ TICK_MS = 200
 class ZooKeeperServer:
     """One server. A context manager; ``with`` starts it. Data survive :meth:`kill`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int | None = None) -> None:
         self.command = required(zookeeper)
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.process: subprocess.Popen[bytes] | None = None
         self._client: KazooClient | None = None
         (folder / "zoo.cfg").write_text(
