@@ -323,10 +323,25 @@ class ClientSession:
         else:
             self.close()
 
+    def cancel(self) -> None:
+        """Break the exchange off: nobody wants its answer any more.
+
+        With a reset, not a FIN: that would only say that no more is sent, and an endpoint that reads nothing for the
+        moment would not even hear that much. Work behind us ends with the work here, over any number of hops.
+        """
+        if not self.closed:
+            self._ended()
+            self._transport.reset()
+            self.endpoint.session_ended(self)
+
     def close(self) -> None:
         """Close the connection; no exchange is told."""
         if not self.closed:
-            self.closed = True
-            self.ex = None
+            self._ended()
             self._transport.abort()
             self.endpoint.session_ended(self)
+
+    def _ended(self) -> None:
+        self.closed = True
+        self.busy = False
+        self.ex = None

