@@ -96,6 +96,11 @@ class Transport(Protocol):
         """Whether bytes that were written still wait for the kernel."""
         ...
 
+    @property
+    def unread(self) -> int:
+        """Not 0 if bytes have arrived that the session has not been given yet. It may cost a system call."""
+        ...
+
 
 class Connecting(Protocol):
     """A connection attempt in progress."""

@@ -362,7 +362,7 @@ class MemoryTransport:
 
     @property
     def unread(self) -> int:
-        """Bytes that have arrived and wait for ``resume``."""
+        """Bytes that have arrived and wait for their turn or for ``resume``."""
         return self._inbox_bytes
 
     def __repr__(self) -> str:

@@ -115,6 +115,13 @@ class SocketTransport:
     def unsent(self) -> bool:
         return self._out_bytes > 0 or self._held is not None
 
+    @property
+    def unread(self) -> int:
+        try:
+            return len(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return 0
+
     def on_event(self, mask: int) -> None:
         """Readiness, from the pump. One read per readiness: fairness between connections is the kernel's order."""
         if mask & EPOLLIN and not self._paused:

@@ -22,7 +22,7 @@ def test_bad_reload_keeps_the_old_configuration_and_says_so(tmp_path: Path) -> N
 
 
 def test_rebuilt_namers_and_clients_fail_no_request(tmp_path: Path) -> None:
-    """Everything below the routers is built anew, twice in a row: what is in flight ends, connections are not leaked."""
+    """Everything below the routers is built anew, twice in a row: what is in flight ends, nothing is leaked."""
     figures = rebuilt_under_load(tmp_path, reloads=4, rate=300)
 
     assert figures["failed"] == 0

@@ -10,7 +10,7 @@ from tests.wire.scenarios.world import ROUTER, Figures, World, agree
 
 
 def drain_under_load(
-    folder: Path, *, rate: float, connections: int, delay_ms: float, warm: int, grace_ms: int = 5000
+    folder: Path, *, rate: float | None, connections: int, delay_ms: float, warm: int, grace_ms: int = 5000
 ) -> Figures:
     """Keep-alive callers with and without bodies: every request that was sent is answered.
 
@@ -19,7 +19,10 @@ def drain_under_load(
     """
 
     def call(n: int) -> Call:
-        return Call("POST", body_bytes=300 if n % 4 == 1 else 20_000) if n % 2 else Call()
+        # Every third has a connection of its own, which may still wait to be accepted.
+        fields = (("Connection", "close"),) if n % 3 == 0 else ()
+        size = (0, 300, 0, 20_000)[n % 4]
+        return Call("POST" if size else "GET", fields=fields, body_bytes=size)
 
     with World(folder) as world:
         web = world.endpoint("web", delay_ms=delay_ms)
