@@ -43,6 +43,9 @@ RETRIES = Decorrelated(0.05, 1.0)
 PARSE_STEP = 100
 """Members parsed before the data path gets a turn: about a millisecond."""
 
+MAX_CHILDREN = 100_000
+"""Children of a node. More is a registry gone wrong, whose list alone would stop the data path for a tenth of a second."""
+
 ATTEMPTS = 5
 """Readings of a node that comes and goes, before that is an error."""
 
@@ -106,6 +109,7 @@ class Name:
             source=f"zookeeper {namer.ensemble.place.show()}",
             report=namer.report,
             on_believed=self._classify,
+            warm=namer.shared.warm,
         )
         self._retained = 0
         self._stop: Callable[[], None] | None = None
@@ -202,6 +206,10 @@ class Name:
             break
         else:
             raise UnreadableError(f"{self.node}: comes and goes")
+        if len(listing.names) > MAX_CHILDREN:
+            raise UnreadableError(
+                f"{self.node}: expected at most {MAX_CHILDREN} children, found {len(listing.names)}"
+            )
         children = form.wanted(listing.names)
         if len(children) > MAX_ENDPOINTS:
             raise UnreadableError(

@@ -14,7 +14,7 @@ from hostmesh.registry.announcer import Announcement, AnnouncerDeps
 from namer.serversets import ServersetsConfig
 from namer.serversets_announcer import ServersetsAnnouncer, ServersetsAnnouncerConfig
 from namer.zk import ZkNamer
-from namer.zk_config import ZkAddr
+from namer.zk_config import ZkAddr, ZkNamerConfig
 from namer.zk_leader import ZkLeaderConfig
 from tests.fs_world import Followed, World
 
@@ -29,7 +29,11 @@ class ZkWorld(World):
         self.zk_addrs = (ZkAddr(host="127.0.0.1", port=port),)
         cls = ZkLeaderConfig if leader else ServersetsConfig
         config = cls(kind="io.l5d.zk", zk_addrs=self.zk_addrs, hold_ms=hold_ms, **keys)
-        self.zk: ZkNamer = config.mk(
+        self.use(config)
+
+    def use(self, config: ZkNamerConfig) -> None:
+        """Have another namer."""
+        self.zk: ZkNamer = config.mk(  # type: ignore[assignment]
             NamerDeps(
                 env=self.env,
                 turn=self.turn,
@@ -54,7 +58,7 @@ class ZkWorld(World):
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
         """As in :class:`World`, but also for conditions that the server changes."""
         with trio.move_on_after(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what another process does has no event
                 await trio.sleep(0.01)
             return
         raise AssertionError(f"not within {seconds} s; reports {self.reports}")

@@ -303,8 +303,9 @@ class Ensemble:
             try:
                 await self._serve(client)
             finally:
-                self._client = None
-                self._down()
+                if self._client is client:
+                    self._client = None
+                    self._down()
                 with trio.move_on_after(END_S, shield=True):
                     await trio.to_thread.run_sync(client.end, abandon_on_cancel=True)
             self._report("zookeeper.restarted", {"servers": self.place.show(), "cause": client.cause})

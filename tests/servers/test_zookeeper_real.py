@@ -15,12 +15,13 @@ from kazoo.security import make_digest_acl
 
 from hostmesh.base.var import Failed
 from hostmesh.naming.addr import AddrBound
-from namer.zk_config import ZkAuth
+from namer.serversets import ServersetsConfig
+from namer.zk_config import ZkAddr, ZkAuth
 from tests.servers.running import eventually
 from tests.servers.zookeeper_scenarios import SCENARIOS, play
 from tests.servers.zookeeper_server import ZooKeeperServer, end, member
 from tests.wire.endpoint import ROOT
-from tests.wire.harness import EndpointServer, Hostmesh
+from tests.wire.harness import EndpointServer, Hostmesh, free_port
 from tests.wire.network import own_network
 from tests.zk_world import ZkWorld
 
@@ -192,6 +193,71 @@ def test_only_malformed_members_are_an_error(fresh: ZooKeeperServer, tmp_path: P
         name.close()
 
     world.run(test)
+
+
+def test_a_node_with_too_many_children_is_an_error(
+    fresh: ZooKeeperServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound holds for children of any kind; what was known stays."""
+    world = ZkWorld(tmp_path, fresh.port)
+    monkeypatch.setattr("namer.zk_name.MAX_CHILDREN", 3)
+    fresh.put("/web", "127.0.0.1", 1)
+
+    async def test(_world: ZkWorld) -> None:
+        name = world.follow("/web")
+        await world.until(lambda: name.ports == [1])
+        for number in range(3):
+            fresh.client.create(f"/web/other{number}")
+        await world.until(lambda: "names.source_failed" in world.reported())
+        assert name.ports == [1]
+        name.close()
+
+    world.run(test)
+
+
+def test_another_server_takes_over(tmp_path: Path) -> None:
+    """Of three servers the one in use dies: within 5 s, in the same session, changes are followed again."""
+    peers = tuple((free_port(), free_port()) for _ in range(3))
+    servers = []
+    for number in (1, 2, 3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        servers.append(ZooKeeperServer(folder, number=number, peers=peers))
+    world = ZkWorld(tmp_path, 0)
+    config = ServersetsConfig(
+        kind="io.l5d.zk", zk_addrs=tuple(ZkAddr(host="127.0.0.1", port=server.port) for server in servers)
+    )
+    world.use(config)
+
+    async def test(_world: ZkWorld) -> None:
+        name = world.follow("/web")
+        first = await trio.to_thread.run_sync(servers[0].put, "/web", "127.0.0.1", 1)
+        await world.until(lambda: name.ports == [1])
+        session, connects = world.zk.ensemble.session, world.zk.ensemble.connects
+        used = next(server for server in servers if f"0x{session}" in server.word("cons"))
+        servers[0].close_client()
+        await trio.to_thread.run_sync(used.kill)
+        left = next(server for server in servers if server is not used)
+        await world.until(lambda: world.zk.ensemble.connects > connects, 5)
+        await trio.to_thread.run_sync(left.wait_ready)
+        await trio.to_thread.run_sync(left.put, "/web", "127.0.0.1", 2)
+        await world.until(lambda: name.ports == [1, 2])
+        await trio.to_thread.run_sync(left.remove, first)
+        await world.until(lambda: name.ports == [2])
+        assert world.zk.ensemble.session == session
+        assert not name.had_a_gap
+        name.close()
+
+    try:
+        for server in servers:
+            server.launch()
+        for server in servers:
+            server.wait_ready()
+        world.run(test)
+    finally:
+        for server in servers:
+            server.close_client()
+            server.kill()
 
 
 def test_watches_equal_names_in_use(fresh: ZooKeeperServer, tmp_path: Path) -> None:

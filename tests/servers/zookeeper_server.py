@@ -24,16 +24,32 @@ TICK_MS = 200
 
 
 class ZooKeeperServer:
-    """One server. A context manager; ``with`` starts it. Data survive :meth:`kill`."""
+    """One server. A context manager; ``with`` starts it. Data survive :meth:`kill`.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    ``peers`` are the ports of an ensemble's servers among themselves, two for each server; ``number`` says which
+    of them are this one's, from 1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        number: int = 1,
+        peers: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         self.command = required(zookeeper)
+        if peers:
+            self.command = [*self.command[:-1], "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         self.folder = folder
         self.port = free_port() if port is None else port
         self.process: subprocess.Popen[bytes] | None = None
         self._client: KazooClient | None = None
+        (folder / "data").mkdir(exist_ok=True)
+        (folder / "data" / "myid").write_text(str(number))
+        others = "".join(f"server.{each}=127.0.0.1:{a}:{b}\n" for each, (a, b) in enumerate(peers, 1))
         (folder / "zoo.cfg").write_text(
-            f"tickTime={TICK_MS}\ninitLimit=10\nsyncLimit=5\ndataDir={folder / 'data'}\n"
+            others + f"tickTime={TICK_MS}\ninitLimit=10\nsyncLimit=5\ndataDir={folder / 'data'}\n"
             f"clientPort={self.port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n"
             "minSessionTimeout=400\nmaxSessionTimeout=60000\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
             # fsync of every write costs tens of milliseconds on a busy disk, and nothing here is to survive power loss.
@@ -52,6 +68,15 @@ class ZooKeeperServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.launch()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Until it answers; a server of an ensemble answers when it has a leader."""
+        eventually(lambda: True if "imok" in self.word("ruok") and "Mode:" in self.word("srvr") else None)
+
+    def launch(self) -> None:
+        """Start it."""
         with open(self.folder / "zookeeper.log", "ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, str(self.folder / "zoo.cfg")],
@@ -59,7 +84,6 @@ class ZooKeeperServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(lambda: True if self.word("ruok") == "imok" else None)
 
     def kill(self) -> None:
         """SIGKILL, as a crash does."""
