@@ -257,9 +257,18 @@ class Http:
         async with self._stream(path, params) as answer:
             return answer.status_code, await _body(answer, limit)
 
-    async def list(self, selection: Selection) -> list[dict[str, Any]]:
-        """The pages of a complete list. Raises RefusedError."""
+    async def list(self, selection: Selection, *, cached: bool) -> list[dict[str, Any]]:
+        """The pages of a complete list. Raises RefusedError.
+
+        ``cached`` takes what the server has in its memory, as all controllers do. Else servers before 1.31, and those
+        on an older etcd, read all objects of the kind from etcd to find one service's.
+        """
         pages: list[dict[str, Any]] = []
+        if cached:
+            status, body = await self.get(selection.path, (*selection.params, ("resourceVersion", "0")))
+            if status != 200:
+                raise refusal(status, body)
+            return [parsed(body)]
         params = (*selection.params, ("limit", str(PAGE)))
         while len(pages) < MAX_PAGES:
             status, body = await self.get(selection.path, params)

@@ -100,6 +100,11 @@ def version_of(value: object) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else 0
 
 
+def newest(pages: list[dict[str, Any]]) -> int:
+    """The version of a list."""
+    return version_of(mapping(pages[-1].get("metadata")).get("resourceVersion")) if pages else 0
+
+
 class Held(NamedTuple, Generic[T]):
     """One object as it is known."""
 
@@ -118,6 +123,8 @@ class Listing(Generic[T]):
         self._held: dict[str, Held[T]] = {}
         self.version = ""
         """Where a watch goes on; empty before a list is complete."""
+        self.newest = 0
+        """The version of the last list and of what its watch has said since, also when a watch cannot go on there."""
         self.skipped = 0
         """Objects without a name, events of unknown type, events older than what is known."""
 
@@ -139,6 +146,7 @@ class Listing(Generic[T]):
             raise BadAnswerError("expected a list with a resourceVersion, found none")
         self._held = held
         self.version = version
+        self.newest = newest(pages)
 
     def event(self, line: bytes) -> bool:
         """Take one watch event; returns whether the objects may have changed.
@@ -153,7 +161,7 @@ class Listing(Generic[T]):
             raise RefusedError(status if isinstance(status, int) else 500, text(found.get("message"))[:300])
         version = text(mapping(found.get("metadata")).get("resourceVersion"))
         if kind == "BOOKMARK":
-            self.version = version or self.version
+            self._at(version)
             return False
         key, one = self._read(found)
         if kind not in ("ADDED", "MODIFIED", "DELETED") or not key:
@@ -163,11 +171,15 @@ class Listing(Generic[T]):
         if known is not None and one.version < known.version:
             self.skipped += 1
             return False
-        self.version = version or self.version
+        self._at(version)
         if kind == "DELETED":
             return self._held.pop(key, None) is not None
         self._held[key] = one
         return known is None or known.value != one.value
+
+    def _at(self, version: str) -> None:
+        self.version = version or self.version
+        self.newest = max(self.newest, version_of(version))
 
     def forget(self) -> None:
         """A watch cannot go on from here; the objects stay what they are until the next list."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import trio
 
 from hostmesh.base.backoff import Decorrelated
-from hostmesh.registry.k8s_objects import GONE, BadAnswerError, Lines, Listing, RefusedError
+from hostmesh.registry.k8s_objects import GONE, BadAnswerError, Lines, Listing, RefusedError, newest
 
 if TYPE_CHECKING:
     from hostmesh.registry.k8s_client import Http, K8sClient, Selection
@@ -168,7 +168,11 @@ class Watch:
     async def _list(self, http: Http) -> None:
         self.listing.forget()
         async with self.client.lists:
-            pages = await http.list(self.selection)
+            pages = await http.list(self.selection, cached=True)
+            if newest(pages) < self.listing.newest:
+                # Another server, whose memory is behind what is known already; or one restored from a backup. What is
+                # stored decides.
+                pages = await http.list(self.selection, cached=False)
         self.listing.replace(pages)
         self._listed_at = self.client.env.now()
         self.client.listed += 1

@@ -72,9 +72,9 @@ class Script:
             raise httpx.ConnectError("nobody there")
         return 200, b"{}"
 
-    async def list(self, selection: Selection) -> list[dict[str, Any]]:
+    async def list(self, selection: Selection, *, cached: bool) -> list[dict[str, Any]]:
         await trio.lowlevel.checkpoint()
-        answer = self.next("list")
+        answer = self.next("list" if cached else "stored")
         if isinstance(answer, Exception):
             raise answer
         return answer if answer != "hang" else await trio.sleep_forever()  # type: ignore[no-any-return]
@@ -237,7 +237,7 @@ def test_a_refusal_is_told_and_asked_again_for_ever() -> None:
 def test_nobody_dials_while_the_server_is_gone() -> None:
     """Only the pulse asks, about every second; when it is answered everybody lists again."""
     script = Script(
-        ("list", page(10, made("a", 1, "A"))), ("watch", "hang"), ("list", page(5)), ("watch", "hang")
+        ("list", page(10, made("a", 1, "A"))), ("watch", "hang"), ("list", page(15)), ("watch", "hang")
     )
 
     async def outage(client: ScriptedClient) -> None:
@@ -263,6 +263,22 @@ def test_a_list_repairs_what_events_have_missed() -> None:
     )
 
     assert follow(script, RESYNC_S + 10) == [("A",), ()]
+
+
+def test_a_list_from_before_is_checked_with_what_is_stored() -> None:
+    """Another server may be behind, and its memory must not take back what is known; a restored backup may."""
+    script = Script(
+        ("list", page(10, made("a", 1, "A"))),
+        ("watch", [event("MODIFIED", made("a", 12, "AA")), httpx.ReadError("reset")]),
+        ("list", page(11, made("a", 1, "A"))),
+        ("stored", page(13, made("a", 12, "AA"))),
+        ("watch", [httpx.ReadError("reset")]),
+        ("list", page(5, made("a", 2, "restored"))),
+        ("stored", page(5, made("a", 2, "restored"))),
+        ("watch", "hang"),
+    )
+
+    assert follow(script, 10) == [("A",), ("AA",), ("AA",), ("restored",)]
 
 
 def test_short_watches_do_not_become_a_storm() -> None:
