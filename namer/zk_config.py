@@ -27,7 +27,8 @@ class ZkAuth:
 
     scheme: str = "digest"
     """``digest``, or another scheme that the servers know."""
-    auth: str = field(metadata={"secret": True}, repr=False)
+    # In the repr, by which a reload tells whether anything has changed.
+    auth: str = field(metadata={"secret": True})
     """The credential: ``user:password`` for ``digest``."""
 
 

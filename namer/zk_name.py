@@ -44,7 +44,7 @@ PARSE_STEP = 100
 """Members parsed before the data path gets a turn: about a millisecond."""
 
 MAX_CHILDREN = 100_000
-"""Children of a node. More is a registry gone wrong, whose list alone would stop the data path for a tenth of a second."""
+"""Children of a node. More is a registry gone wrong, and even its list would stop the data path for a while."""
 
 ATTEMPTS = 5
 """Readings of a node that comes and goes, before that is an error."""

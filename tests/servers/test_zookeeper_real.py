@@ -44,6 +44,7 @@ def fresh(server: ZooKeeperServer) -> ZooKeeperServer:
     return server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["killed_with_data", "session_expired", "emptied_and_refilled"])
 def test_trouble(name: str, tmp_path: Path) -> None:
     """Under load no request fails while an endpoint lives, none takes a stale route, and the journal is true."""

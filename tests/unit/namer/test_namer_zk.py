@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from hostmesh.config.to_json import to_json
 from hostmesh.naming.path import Path
 from hostmesh.registry.hostnames import Named
 from hostmesh.registry.zk_place import Listing, Place
@@ -53,10 +56,13 @@ def test_an_ensemble_is_a_value() -> None:
 
 
 def test_credentials_are_not_shown() -> None:
-    """Neither the configuration nor the ensemble prints them."""
+    """Neither the ensemble nor the configuration as the admin page has it prints them; a reload sees that they changed."""
     config = ServersetsConfig(kind="serversets", zk_addrs=ADDRS, auth_info=ZkAuth(auth="me:secret"))
+    other = ServersetsConfig(kind="serversets", zk_addrs=ADDRS, auth_info=ZkAuth(auth="me:other"))
 
-    assert "secret" not in repr(config) + repr(config.place) + config.place.show()
+    assert "secret" not in repr(config.place) + config.place.show()
+    assert "me:secret" not in json.dumps(to_json(config))
+    assert repr(config) != repr(other)
 
 
 @pytest.mark.parametrize(
