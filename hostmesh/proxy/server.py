@@ -116,6 +116,8 @@ class Server:
 
     def accept(self, transport: Transport) -> CallerSession:
         """A session for a connection just accepted."""
+        if self.settings.write_timeout is not None:
+            transport.write_stall = min(transport.write_stall, self.settings.write_timeout)
         session = CallerSession(self, transport, self.loop.now())
         self.sessions[session] = None
         self.connects.value += 1

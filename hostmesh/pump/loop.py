@@ -57,6 +57,8 @@ class Transport(Protocol):
     patient: bool
     """Whether a reset is reported only after the bytes that came before it, which may have to wait for ``resume``. True
     at first; False for who has no use for them once the peer is gone."""
+    write_stall: float
+    """Seconds without any progress in writing after which the connection is cut."""
     peer: Address
     local: Address
 

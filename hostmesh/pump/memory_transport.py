@@ -59,6 +59,7 @@ class MemoryTransport:
         "patient",
         "peer",
         "session",
+        "write_stall",
     )
 
     _peer: MemoryTransport
@@ -74,6 +75,7 @@ class MemoryTransport:
         self.blocked = False
         self.bytes_in = 0
         self.bytes_out = 0
+        self.write_stall = WRITE_STALL
         self._latency = latency
         self._window = window
         """Bytes that may still be handed over before the other end reads some."""
@@ -262,11 +264,11 @@ class MemoryTransport:
 
     def _watch_stall(self) -> None:
         loop = self._loop
-        self._stall = loop.call_at(loop.now() + WRITE_STALL, self._stalled, self.bytes_out)
+        self._stall = loop.call_at(loop.now() + self.write_stall, self._stalled, self.bytes_out)
 
     def _stalled(self, bytes_out: int) -> None:
         if self.bytes_out == bytes_out:
-            self._lost(TimeoutError(errno.ETIMEDOUT, f"no progress in writing for {WRITE_STALL:.0f} s"))
+            self._lost(TimeoutError(errno.ETIMEDOUT, f"no progress in writing for {self.write_stall:g} s"))
         else:
             self._watch_stall()
 

@@ -71,6 +71,7 @@ class SocketTransport:
         "patient",
         "peer",
         "session",
+        "write_stall",
     )
 
     # _state: 0 open, 1 closing (flushing), 2 closed
@@ -85,6 +86,7 @@ class SocketTransport:
         self.blocked = False
         self.bytes_in = 0
         self.bytes_out = 0
+        self.write_stall = WRITE_STALL
         self.patient = True
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
@@ -238,7 +240,9 @@ class SocketTransport:
             self._out.append(memoryview(data)[sent:])
             self._out_bytes = len(data) - sent
             self._arm(self._armed | EPOLLOUT)
-            self._stall = self._pump.call_at(self._pump.now() + WRITE_STALL, self._stalled, self.bytes_out)
+            self._stall = self._pump.call_at(
+                self._pump.now() + self.write_stall, self._stalled, self.bytes_out
+            )
         else:
             self._out.append(memoryview(data))
             self._out_bytes += len(data)
@@ -282,9 +286,11 @@ class SocketTransport:
 
     def _stalled(self, bytes_out: int) -> None:
         if self.bytes_out == bytes_out:
-            self._lost(TimeoutError(errno.ETIMEDOUT, f"no progress in writing for {WRITE_STALL:.0f} s"))
+            self._lost(TimeoutError(errno.ETIMEDOUT, f"no progress in writing for {self.write_stall:g} s"))
         else:
-            self._stall = self._pump.call_at(self._pump.now() + WRITE_STALL, self._stalled, self.bytes_out)
+            self._stall = self._pump.call_at(
+                self._pump.now() + self.write_stall, self._stalled, self.bytes_out
+            )
 
     def acknowledge(self) -> None:
         # A peer with Nagle's algorithm that writes head and body apart waits for our delayed ACK, 40 ms. Asked for

@@ -17,7 +17,9 @@ from tests.wire.lab import CONFIG, Lab, lab
 BuildEndpoint = Callable[..., EndpointServer]
 BuildHostmesh = Callable[..., Hostmesh]
 
-SHORT = CONFIG.replace("    clearContext: true\n", "    socketOptions: {readTimeoutMs: 1000}\n")
+SHORT = CONFIG.replace(
+    "    clearContext: true\n", "    socketOptions: {readTimeoutMs: 1000, writeTimeoutMs: 500}\n"
+)
 
 
 @pytest.fixture
@@ -91,6 +93,21 @@ def test_r2_slow_body_that_moves_is_served(hostile: Lab) -> None:
         client.socket.settimeout(10)
         client.send(b"x" * (100_000 - sent))
         assert client.response("POST").json()["body_bytes"] == 100_000
+
+
+def test_r2_caller_that_does_not_read_is_cut(hostile: Lab) -> None:
+    """R2: an answer of which nothing can be written for ``writeTimeoutMs`` (60 s unless set) ends with its caller."""
+    pieces = (b"x" * 65536 for _ in range(2000))
+    hostile.endpoint.script.append(Answer(body=pieces, framing="chunked"))
+    with RawClient(hostile.mesh.ports["edge"], receive_buffer=4096) as client:
+        client.send(get("/unread"))
+        hostile.mesh.wait_metric(
+            f"rt/out/server/127.0.0.1/{hostile.mesh.ports['edge']}/failures/reset-by-caller", lambda n: n == 1
+        )
+        request = next(r for r in hostile.endpoint.requests if r.target == "/unread")
+        hostile.endpoint.wait_for(lambda: request.connection in hostile.endpoint.closed)
+        with pytest.raises((Malformed, ConnectionError)):
+            client.response()
 
 
 def test_r3_crowd_at_the_limit_waits_without_harm(endpoint: BuildEndpoint, tmp_path: Path) -> None:
