@@ -28,8 +28,8 @@ SCENARIOS: dict[str, Callable[[Path], Figures]] = {
     "fallback": lambda folder: splits.fallback(folder, requests=5000),
     "files": lambda folder: files.troubled_file(folder, rounds=5, hold_ms=2000),
     "moved": lambda folder: files.moved_endpoint(folder, hold_ms=2000),
-    "reload": lambda folder: reload.reload_under_load(folder, reloads=10, rate=1000, per_phase=3000),
-    "rebuilt": lambda folder: reload.rebuilt_under_load(folder, reloads=15, rate=1000),
+    "reload": lambda folder: reload.reload_under_load(folder, times=10, rate=1000, per_phase=3000),
+    "rebuilt": lambda folder: reload.rebuilt_under_load(folder, times=15, rate=300),
     "bad-reload": lambda folder: reload.refused_reloads(folder, rate=1000),
     "drain": lambda folder: drain.drain_under_load(
         folder, rate=1000, connections=50, delay_ms=40, warm=10_000
