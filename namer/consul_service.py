@@ -109,6 +109,7 @@ class Service:
             source=namer.agent.address.authority,
             report=self._report,
             on_believed=self._classify,
+            warm=namer.shared.warm,
         )
         self.started = 0.0
         self.updated: float | None = None

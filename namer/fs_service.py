@@ -74,6 +74,7 @@ class Service:
             source=self.path,
             report=namer.report,
             on_believed=self._classify,
+            warm=namer.shared.warm,
         )
         self.started = 0.0
         self._retained = 0

@@ -84,6 +84,7 @@ class K8sName:
             namer.journal,
             hold_s=namer.hold_s,
             report=namer.report,
+            warm=namer.shared.warm,
         )
         self._places: Source | None = None
         self._service: Source | None = None

@@ -91,6 +91,17 @@ class AccessLogConfig:
 
 
 @frozen(kw_only=True)
+class WarmStartConfig:
+    """What is believed of names, kept in a file, so that a host that starts during an outage of its registry routes."""
+
+    path: str
+    """The file, in a folder that hostmesh may write to. It must belong to root or to hostmesh's user and be writable
+    by nobody else."""
+    max_age_hours: Positive = 24
+    """What was confirmed longer ago is not believed."""
+
+
+@frozen(kw_only=True)
 class LinkerConfig:
     """The whole configured daemon."""
 
@@ -111,6 +122,9 @@ class LinkerConfig:
     of hostmesh, also under ``hostmesh check``, and must belong to root or its user and be writable by nobody else."""
     access_log: AccessLogConfig = field(default=AccessLogConfig(), metadata=EXTENSION)
     """The canonical line of each exchange."""
+    warm_start: WarmStartConfig | None = field(default=None, metadata=EXTENSION)
+    """A cache file of names. Default: none, and names are Failed until their registry has answered. A change needs a
+    restart."""
     seed: Count | None = field(default=None, metadata=EXTENSION)
     """Seed of all random choices, for tests and simulations. Default: the system's randomness."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from hostmesh.config.registry import Registry
 from hostmesh.config.report import Report
 from hostmesh.config.shape import slot_of
 from hostmesh.config.tree import Items, Scalar, Table
+from hostmesh.registry.trusted_file import read_trusted
 
 KEY: Final = "plugins"
 
@@ -87,7 +87,7 @@ def _add(path: str, registry: Registry) -> list[str]:
 
 
 def _load(path: str) -> PluginFile:
-    source = _read(path)
+    source = read_trusted(path, MAX_BYTES)
     digest = hashlib.sha256(source).hexdigest()
     known = _loaded.get(path)
     if known is not None and known.sha256 == digest:
@@ -104,27 +104,6 @@ def _load(path: str) -> PluginFile:
         raise
     file = _loaded[path] = PluginFile(path, digest, module)
     return file
-
-
-def _read(path: str) -> bytes:
-    """The bytes of a file that only root or this user can have written. OSError, or ValueError that says why not."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("expected a file, found something else")
-        if status.st_uid not in (0, os.geteuid()):
-            raise ValueError(
-                f"expected a file of root or of user {os.geteuid()}, found one of user {status.st_uid}"
-            )
-        if status.st_mode & 0o022:
-            mode = stat.S_IMODE(status.st_mode)
-            raise ValueError(
-                f"expected a file that only its owner may write to, found mode {mode:04o}; chmod go-w it"
-            )
-        source = file.read(MAX_BYTES + 1)
-    if len(source) > MAX_BYTES:
-        raise ValueError(f"expected at most {MAX_BYTES} bytes, found more")
-    return source
 
 
 def _config_classes(module: ModuleType) -> dict[str, type[PluginConfig]]:

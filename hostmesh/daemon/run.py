@@ -165,6 +165,10 @@ class Daemon:
                 await nursery.start(self.shared.run)
                 # Before admin: a port in use or a kind that cannot run must end the start, not follow it.
                 self.observers.apply(self.config)
+                warm = self.config.warm_start
+                if warm is not None:
+                    assert self.shared.registry.warm is not None
+                    self.shared.registry.warm.open(warm.path, warm.max_age_hours * 3600.0)
                 self.linker.apply(self.config, self.observers.recorders)
                 nursery.start_soon(self.observers.run)
                 await nursery.start(self._serve_admin, admin_socket, identifier_socket)
@@ -320,6 +324,8 @@ class Daemon:
             self.log.warning("config", message=line)
         if config.admin != self.config.admin:
             self.log.warning("a change of admin needs a restart", keys="admin")
+        if config.warm_start != self.config.warm_start:
+            self.log.warning("a change of warmStart needs a restart", keys="warmStart")
         self.config = config
         self.reloads += 1
         self.log.info("reloaded", why=why, routers=list(self.linker.routers))

@@ -11,6 +11,8 @@ deploying,
 * An error is never an empty answer: what was believed last stays, with its age, and what was about to be
 removed
   is not removed on the word of a source that has failed since.
+* A source that fails before it has spoken says nothing either: where a warm start is configured, what was believed
+  before the daemon's start is believed until it speaks.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from hostmesh.base.var import Var
     from hostmesh.registry.alarms import Alarm, Alarms
     from hostmesh.registry.journal import Journal
+    from hostmesh.registry.warm import WarmStart
 
 HOLD_S = 2.0
 """Longer than the gap that common tools leave between removing and restoring, shorter than people notice."""
@@ -62,6 +65,7 @@ class Freshness:
         source: str = "",
         report: Report = no_report,
         on_believed: Callable[[], None] | None = None,
+        warm: WarmStart | None = None,
     ) -> None:
         self.name = name
         self.addr = addr
@@ -71,6 +75,7 @@ class Freshness:
         self._journal = journal
         self._report = report
         self._on_believed = on_believed
+        self._warm = warm
         self._believed: dict[_Key, Endpoint] = {}
         self._leaving: dict[_Key, float] = {}
         """When to believe each missing endpoint's removal; oldest first, since all wait for the same time."""
@@ -131,6 +136,8 @@ class Freshness:
         if complete:
             for key in self._believed.keys() - said.keys():
                 self._leaving.setdefault(key, now + self.hold_s)
+            if self._warm is not None:
+                self._warm.keep(self.name, tuple(said.values()))
         self._believe(AddrBound(tuple(self._believed.values())))
         self._expire()
 
@@ -138,6 +145,8 @@ class Freshness:
         """The name does not exist."""
         self._index = index
         self._healthy()
+        if self._warm is not None:
+            self._warm.forget(self.name)
         if isinstance(self.addr.value, AddrBound):
             if self._absent_at is None:
                 self._absent_at = self._alarms.env.now() + self.hold_s
@@ -157,7 +166,19 @@ class Freshness:
             self._write("error", cause)
             self._report("names.source_failed", {"name": self.name, "cause": cause, "source": self.source})
         if not self.is_good:
-            self._believe(AddrFailed(cause))
+            kept = None if self._warm is None else self._warm.recall(self.name)
+            if kept is None:
+                self._believe(AddrFailed(cause))
+            else:
+                self._restore(kept)
+
+    def _restore(self, kept: tuple[Endpoint, ...]) -> None:
+        """Believe what was believed before the start, with no age until the source has spoken."""
+        self._believed = {(endpoint.host, endpoint.port): endpoint for endpoint in kept}
+        for key in self._believed:
+            self._write("restore", _show(key))
+        self._report("names.restored", {"name": self.name, "endpoints": len(kept), "source": self.source})
+        self._believe(AddrBound(kept))
 
     def confirm(self) -> None:
         """Nothing has changed since the last answer."""

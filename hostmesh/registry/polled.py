@@ -77,6 +77,7 @@ class PolledName:
             source=namer.source_of(path),
             report=namer.report,
             on_believed=self._believed,
+            warm=namer.shared.warm,
         )
         self.changed = trio.Event()
         self._retained = 0

@@ -13,6 +13,7 @@ from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.files import FileWatch
 from hostmesh.registry.resolver import Resolver
 from hostmesh.registry.tasks import Tasks
+from hostmesh.registry.warm import WarmStart
 from hostmesh.registry.watched import Report, no_report
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Shared:
     with the registry's name. Whoever adds counts its users, and removes it after the last."""
     tasks: Tasks = field(factory=Tasks, eq=False)
     """For watches that begin and end with the names they are for, whoever has asked for those."""
+    warm: WarmStart | None = field(default=None, eq=False)
+    """What was believed before the start; it knows nothing unless the daemon opens it."""
 
     @classmethod
     def make(cls, turn: Turn, env: Env, report: Report = no_report, metrics: Metrics | None = None) -> Shared:
@@ -50,7 +53,12 @@ class Shared:
             scope.gauge("failures", lambda: resolver.failures)
             scope.gauge("timeouts", lambda: resolver.timeouts)
             scope.gauge("refused", lambda: resolver.refused)
-        return cls(alarms, files, resolver, tasks=Tasks(turn.on_error))
+        warm = WarmStart(env, report)
+        if metrics is not None:
+            scope = metrics.scope("warm_start")
+            scope.gauge("names", lambda: len(warm))
+            scope.gauge("restored", lambda: warm.restored)
+        return cls(alarms, files, resolver, tasks=Tasks(turn.on_error), warm=warm)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ring alarms, follow files and look names up until cancelled; started when changes are followed."""
@@ -58,5 +66,7 @@ class Shared:
             nursery.start_soon(self.alarms.run)
             nursery.start_soon(self.resolver.run)
             nursery.start_soon(self.tasks.run)
+            if self.warm is not None:
+                nursery.start_soon(self.warm.run)
             await nursery.start(self.files.run)
             task_status.started()

@@ -23,6 +23,7 @@ from tests.wire.harness import Hostmesh
 
 CONFIG = """\
 admin: {ip: 127.0.0.1, port: @admin@}
+warmStart: {path: "@dir@/names.json"}
 namers:
 - kind: io.l5d.dnssrv
   experimental: true
@@ -175,6 +176,31 @@ def mesh_first(on: Stage, seconds: float) -> str:
     return f"first answer {learned:.2f} s after the name server could be read\n" + on.verdict().show()
 
 
+def rebooted(on: Stage, seconds: float) -> str:
+    """hostmesh is started anew while the name server is away: names from before are routed."""
+    one, two = on.seen.endpoint(), on.seen.endpoint()
+    on.set([one, two])
+    on.seen.wait_answers(one, two)
+    on.seen.unreadable()
+    on.server.kill()
+    on.seen.paused = True
+    on.mesh.close()
+    on.mesh.start()
+    on.seen.reconnect()
+    on.seen.paused = False
+    begin = time.monotonic()
+    on.seen.wait_answers(one, two)
+    took = time.monotonic() - begin
+    on.seen.run_for(seconds / 10)
+    on.server.records = srv_lines([(two, 0, 1)])
+    on.server._write()
+    on.server.start()
+    on.seen.set_to([two])
+    on.seen.readable()
+    on.seen.run_for(6)
+    return f"first answers {took:.2f} s after the start\n" + on.seen.judge().check().show()
+
+
 def flips(on: Stage, seconds: float) -> str:
     """A record of TTL 1 changes again and again, each change as soon as the last has been followed."""
     # More than can be tried within the hold, so that none is still known from its last turn.
@@ -239,7 +265,7 @@ def weights(on: Stage, seconds: float) -> str:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (changes, killed, emptied, frozen, mesh_first, flips, shipped, weights)
+    for scenario in (changes, killed, emptied, frozen, mesh_first, rebooted, flips, shipped, weights)
 }
 
 

@@ -166,7 +166,13 @@ class Observer:
         self.log.readable(time.monotonic())
 
     def mesh_started(self) -> None:
+        """A hostmesh that knows nothing has been started."""
+        self.reconnect()
         self.log.mesh_started(time.monotonic())
+
+    def reconnect(self) -> None:
+        """Use no connection from before: they are to a hostmesh that is gone."""
+        self._call(self._drop_idle)
 
     def run_for(self, seconds: float) -> None:
         """Return when that much time has passed under load."""
@@ -246,8 +252,11 @@ class Observer:
             try:
                 await self._drive()
             finally:
-                for stream in self._idle:
-                    stream.socket.close()
+                self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().socket.close()
 
     async def _drive(self) -> None:
         """Open loop: requests start when they are due, whatever became of those before."""

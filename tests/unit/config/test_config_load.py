@@ -258,7 +258,7 @@ def test_load_file_raises_the_whole_report(tmp_path: FilePath) -> None:
     assert [line.removeprefix(f"{file}:") for line in str(caught.value).splitlines()] == [
         "1: routers: found no routers, expected at least one (NoRoutersSpecified)",
         "2: zzz: found the unknown key 'zzz', expected one of: "
-        "accessLog, admin, namers, plugins, routers, seed, telemetry, usage",
+        "accessLog, admin, namers, plugins, routers, seed, telemetry, usage, warmStart",
     ]
 
 
