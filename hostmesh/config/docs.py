@@ -152,6 +152,8 @@ def rows(cls: type, links: Links) -> Iterator[str]:
         marks = "*hostmesh* " if field.metadata.get("extension") or field.key in EXTENSIONS else ""
         marks += "*later* " if field.metadata.get("unavailable") else ""
         text = docs.get(field.name, "").replace("|", "\\|").replace("``", "`")
+        if marks:
+            text = text.removeprefix("*hostmesh* ")  # some say it themselves
         yield f"| `{field.key}` | {type_} | {default_name(field, defaults[field.name])} | {marks}{text} |"
 
 
