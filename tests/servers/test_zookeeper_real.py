@@ -456,6 +456,23 @@ def test_a_daemon_announces_its_server(fresh: ZooKeeperServer, tmp_path: Path) -
         eventually(lambda: not members() or None, 10)
 
 
+def test_a_frozen_registry_does_not_hold_up_the_end(fresh: ZooKeeperServer, tmp_path: Path) -> None:
+    """With ZooKeeper standing still the daemon routes on, and a stop ends it in seconds."""
+    with (
+        EndpointServer("web-1") as web,
+        Hostmesh(tmp_path, ANNOUNCING, ports={"zookeeper": fresh.port}) as mesh,
+    ):
+        fresh.put("/discovery/prod/web", web.host, web.port)
+        mesh.wait(lambda: mesh.get("/").status == 200, "routed")
+        fresh.freeze()
+        try:
+            assert mesh.get("/").status == 200
+            mesh.terminate()
+            assert mesh.wait_exit(within=9) == 0
+        finally:
+            fresh.thaw()
+
+
 def test_the_shipped_file_routes_and_announces(
     fresh: ZooKeeperServer, tmp_path: Path, endpoint: object
 ) -> None:

@@ -56,7 +56,7 @@ def test_an_ensemble_is_a_value() -> None:
 
 
 def test_credentials_are_not_shown() -> None:
-    """Neither the ensemble nor the configuration as the admin page has it prints them; a reload sees that they changed."""
+    """Neither the ensemble nor the admin page's configuration has them; a reload sees that they changed."""
     config = ServersetsConfig(kind="serversets", zk_addrs=ADDRS, auth_info=ZkAuth(auth="me:secret"))
     other = ServersetsConfig(kind="serversets", zk_addrs=ADDRS, auth_info=ZkAuth(auth="me:other"))
 
