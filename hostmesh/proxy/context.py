@@ -88,7 +88,9 @@ def read_context(ex: Exchange, now: float) -> None:
         context.forwarded += b"%b: %d\r\n" % (settings.timestamp_header, int(router.env.wall() * 1000))
     if settings.timeout_ms is not None:
         limit = now + settings.timeout_ms / 1000
-        ex.deadline = limit if ex.deadline is None else min(limit, ex.deadline)
+        if ex.deadline is None or limit < ex.deadline:
+            ex.deadline = limit
+            ex.server_timeout = True
     ex.drop = router.owned_fields
     if settings.timestamp_header is not None:
         ex.drop |= {settings.timestamp_header.lower()}

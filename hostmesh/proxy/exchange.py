@@ -117,6 +117,8 @@ class Exchange:
     reqid: bytes = b""
     deadline: float | None = None
     """On the loop's clock; the strictest of the caller's and our own timeouts."""
+    server_timeout = False
+    """``deadline`` is not the caller's but the ``timeoutMs`` of the server."""
 
     # request half
     body = b""

@@ -194,12 +194,15 @@ class PathStack:
                 )
                 return False
             left = (deadline - now) * 1000
-            ex.total_timer = self.loop.call_at(
-                deadline,
-                ex.total_timed_out,
-                Reason.DEADLINE_EXPIRED,
-                f"the caller's deadline (l5d-ctx-deadline, {left:.0f} ms left on arrival) has passed",
-            )
+            if ex.server_timeout:
+                reason, why = (
+                    Reason.TOTAL_TIMEOUT,
+                    f"{self.text} did not answer within {left:.0f} ms (timeoutMs)",
+                )
+            else:
+                reason = Reason.DEADLINE_EXPIRED
+                why = f"the caller's deadline (l5d-ctx-deadline, {left:.0f} ms left on arrival) has passed"
+            ex.total_timer = self.loop.call_at(deadline, ex.total_timed_out, reason, why)
         else:
             assert own is not None
             ex.deadline = own

@@ -7,7 +7,7 @@ import pytest
 from tests.flow.chaos import run
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_mixed_up_and_nothing_is_left(seed: int) -> None:
     """Bodies stay with their requests, no exception of ours escapes, and at the end every slot is free again."""
     chaos = run(seed)

@@ -201,7 +201,7 @@ UNION = "/svc/web => 9 * /#/lit/a & 1 * /#/lit/b"
 
 
 def test_a_union_splits_by_its_weights_while_it_is_edited() -> None:
-    """9:1, then 5:5, then 9:1 again under load: 9-11 %, half, 9-11 %; no request fails."""
+    """9:1, then 5:5, then 9:1 again under load: a tenth, half, a tenth; no request fails."""
     world = World()
     (a,) = world.serving(name="a")
     (b,) = world.serving(name="b")
@@ -215,15 +215,15 @@ def test_a_union_splits_by_its_weights_while_it_is_edited() -> None:
         world.finish(*in_flight)
         assert {call.status for call in in_flight} == {200}
         before = len(a), len(b)
-        for _ in range(200):
+        for _ in range(100):
             calls = [caller.request() for caller in callers]
             world.finish(*calls)
             assert {call.status for call in calls} == {200}
         shares.append((len(b) - before[1]) / (len(a) + len(b) - sum(before)))
 
-    assert 0.085 <= shares[0] <= 0.115
-    assert 0.47 <= shares[1] <= 0.53
-    assert 0.085 <= shares[2] <= 0.115
+    assert 0.08 <= shares[0] <= 0.12
+    assert 0.46 <= shares[1] <= 0.54
+    assert 0.08 <= shares[2] <= 0.12
     world.check()
 
 

@@ -122,6 +122,31 @@ def test_an_endpoint_that_never_answers_is_ejected_by_total_timeouts() -> None:
     world.check()
 
 
+@pytest.mark.parametrize(
+    ("service", "server", "deadline", "reason", "key"),
+    [
+        ("", "timeoutMs: 100", 0, "total-timeout", b"timeoutMs"),
+        ("totalTimeoutMs: 100", "timeoutMs: 200", 0, "total-timeout", b"totalTimeoutMs"),
+        ("totalTimeoutMs: 200", "timeoutMs: 100", 0.3, "total-timeout", b"(timeoutMs)"),
+        ("totalTimeoutMs: 300", "timeoutMs: 200", 0.1, "deadline-expired", b"l5d-ctx-deadline"),
+    ],
+)
+def test_the_time_that_was_over_is_named(
+    service: str, server: str, deadline: float, reason: str, key: bytes
+) -> None:
+    """The strictest of them ends the request, and the error says which it was."""
+    world = World(config(service, server=server))
+    world.serving(silent)
+    until = int((world.env.wall() + deadline) * 1e9)
+
+    call = world.get(fields=(f"l5d-ctx-deadline: 1 {until}",) if deadline else ())
+
+    assert (call.status, call.reason) == (503, reason)
+    assert key in call.body
+    assert call.elapsed == pytest.approx(0.1, abs=0.01)
+    world.check()
+
+
 def test_impatient_callers_do_not_eject_an_endpoint() -> None:
     """A deadline is the caller's own: one that is too short for anybody says nothing about the endpoint."""
     world = World()
