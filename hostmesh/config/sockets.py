@@ -18,9 +18,11 @@ class SocketOptions:
     reuse_port: bool = False
     """SO_REUSEPORT: several processes may listen on the port."""
     read_timeout_ms: Timeout | None = None
-    """Milliseconds without a byte received after which the connection is closed. Default: unbounded."""
+    """On servers: milliseconds after which a head that is not complete, or a body of which nothing comes, is answered
+    408. Default, and most: 10 s for a head, 60 s for a body."""
     write_timeout_ms: Timeout | None = None
-    """Milliseconds without a byte accepted by the peer after which it is closed. Default: unbounded."""
+    """On servers: milliseconds without a byte taken by the caller after which its connection is cut. Default, and
+    most: 60 s."""
     keep_alive: bool | None = None
     """SO_KEEPALIVE. Default: what the system does."""
     backlog: Positive | None = None
