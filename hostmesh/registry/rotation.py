@@ -18,11 +18,11 @@ import trio
 if TYPE_CHECKING:
     from hostmesh.registry.alarms import Alarm, Alarms
 
-GAP_S = 5.0
+GAP_S = 8.0
 """Seconds that a watch waits for a place, as long as that does not ask too much of the registry."""
 
 MAX_RATE = 200.0
-"""Places that change hands per second at most. Each is two requests, and this many take a fifth of a core."""
+"""Places that change hands per second at most. Each is two requests, and this many take a third of a core."""
 
 MIN_DWELL_S = 0.1
 """A place is held at least this long, lest a watch leave before its answer has come."""

@@ -72,7 +72,8 @@ def measure(consul: ConsulServer, folder: Path, *, in_use: int, watches: int, id
         first = time.monotonic() - begin
         with mesh.client() as client:
             for number in range(in_use):
-                assert client.request("GET", "/", host=f"s{number}").status == 200
+                answer = client.request("GET", "/", host=f"s{number}")
+                assert answer.status == 200, f"s{number}: {answer}"
         all_s = time.monotonic() - begin
         state = json.loads(mesh.admin("/namer_state/io.l5d.consul.json", timeout=60).body)
         mesh.wait(lambda: True, "settled")
@@ -96,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--endpoints", type=int, default=20)
+    parser.add_argument("--only", type=int, help="which of the four measurements")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds over which idle cost is measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _closing() as endpoint:
@@ -117,6 +119,8 @@ def main() -> None:
                     (options.services, options.services),
                 ]
             ):
+                if options.only is not None and number != options.only:
+                    continue
                 print(
                     measure(
                         consul, folder / f"mesh{number}", in_use=in_use, watches=watches, idle_s=options.idle
