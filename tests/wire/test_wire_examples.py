@@ -261,7 +261,9 @@ def test_service_options(example: Run, endpoint: Endpoint) -> None:
     go.set()
 
     assert answered == [200, 200, 200]
-    assert {host: round(seconds, 1) for host, seconds in took.items()} == {"web": 0.5, "foo": 1.0, "bar": 0.5}
+    assert 0.5 <= took["web"] < 0.9
+    assert 1.0 <= took["foo"] < 1.4
+    assert 0.5 <= took["bar"] < 0.9
     assert {host: re.findall(r"within (\d+) ms", text) for host, text in said.items()} == {
         "web": ["500"],
         "foo": ["1000"],

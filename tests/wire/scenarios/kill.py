@@ -87,7 +87,7 @@ def kill_under_load(folder: Path, *, seconds: float, rate: float = 500.0, delay_
         # Whatever else failed was delivered at most to the process that was killed, never to another one.
         others = deliveries(web[1:])
         assert [o.id for o in posts if f"POST {o.id}" in others] == []
-        assert returned < PROBE_MS / 1000 + 0.5
+        assert returned < PROBE_MS / 1000 + 1.0, returned
         share = sum(o.endpoint == "web-1" for o in outcomes[-third // 2 :]) / len(outcomes[-third // 2 :])
         assert 0.2 < share < 0.5
         return {
