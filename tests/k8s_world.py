@@ -36,6 +36,11 @@ class K8sWorld(World):
         self.namer = self.kube  # type: ignore[assignment]
         return Followed(self, path)
 
+    def metrics_value(self, name: str) -> float:
+        """The value of one of the namer's own gauges."""
+        gauge: Any = self.metrics.children[name].metric
+        return float(gauge.fn())
+
     def journal(self, path: str) -> list[tuple[str, str]]:
         id = (NAMER_ROOT + Path.read("/io.l5d.k8s") + Path.read(path)).show()
         return [(entry.action, entry.what) for entry in self.kube.journal.entries(id)]

@@ -6,8 +6,8 @@ import pytest
 
 from tests.servers.k8s_scenarios import SCENARIOS, endpoint_ip, play
 
-SECONDS = {"frozen": 12.0, "blackholed": 12.0, "rotated": 5.0}
-"""The pulse needs up to eleven seconds to miss. Others need no more than a few."""
+SECONDS = {"frozen": 15.0, "blackholed": 15.0, "rotated": 5.0}
+"""The pulse needs up to twelve seconds to miss twice. Others need no more than a few."""
 
 
 @pytest.mark.slow

@@ -57,6 +57,8 @@ class Script:
         self.steps = list(steps)
         self.asked: list[str] = []
         self.is_alive = True
+        self.late = 0
+        """Pulses to answer too late."""
 
     def next(self, asked: str) -> Any:
         self.asked.append(asked)
@@ -70,6 +72,9 @@ class Script:
         await trio.lowlevel.checkpoint()
         if not self.is_alive:
             raise httpx.ConnectError("nobody there")
+        if self.late:
+            self.late -= 1
+            await trio.sleep_forever()
         return 200, b"{}"
 
     async def list(self, selection: Selection, *, cached: bool) -> list[dict[str, Any]]:
@@ -253,6 +258,22 @@ def test_nobody_dials_while_the_server_is_gone() -> None:
     assert heard[0] == ("A",)
     assert set(heard[1:-1]) == {"failed: ConnectError: nobody there"}
     assert heard[-1] == ()
+
+
+def test_one_late_answer_costs_nobody_their_watch() -> None:
+    """A busy server may miss a pulse; only a new connection without an answer counts."""
+    script = Script(("list", page(10, made("a", 1, "A"))), ("watch", "hang"))
+
+    async def busy(client: ScriptedClient) -> None:
+        await trio.sleep(1)
+        script.late = 1
+        await trio.sleep(30)
+        assert client.trouble is None
+        script.late = 2
+        await trio.sleep(12)
+        assert script.late == 0
+
+    assert follow(script, 0, busy)[:2] == [("A",), "failed: expected an answer within 3 s, found none"]
 
 
 def test_a_list_repairs_what_events_have_missed() -> None:
