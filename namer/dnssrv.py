@@ -60,7 +60,14 @@ class DnsSrvNamer(DnsNamer):
         if record is None:
             name.absent()
             return self.refresh_s
-        answer = await self.client.ask(record, SRV)
+        # The last answer and its pause.
+        memo: tuple[bytes, float] | None = name.memo
+        answer = await self.client.ask_again(record, SRV, None if memo is None else memo[0])
+        if answer is None:
+            assert memo is not None
+            name.confirm()
+            return memo[1]
+        name.memo = None
         if not isinstance(answer, Found):
             name.absent()
             return self.pause(answer.ttl)
@@ -68,8 +75,10 @@ class DnsSrvNamer(DnsNamer):
         endpoints: list[Endpoint | None] = []
         ttl = answer.ttl
         unknown: DnsError | None = None
+        is_all = True
         for group in by_priority(r.data for r in answer.records if isinstance(r.data, Srv)):
             for srv, weight in weighted(group):
+                is_all = is_all and srv.target in given
                 try:
                     addresses, holds = given.get(srv.target) or await self._addresses(srv.target)
                 except DnsError as error:
@@ -86,7 +95,11 @@ class DnsSrvNamer(DnsNamer):
         if unknown is not None and not any(endpoints):
             raise unknown
         name.found(endpoints, complete=unknown is None)
-        return self.pause(ttl) if unknown is None else RETRY_MAX_S
+        if unknown is not None:
+            return RETRY_MAX_S
+        if is_all and answer.raw is not None:
+            name.memo = (answer.raw, self.pause(ttl))
+        return self.pause(ttl)
 
     async def _addresses(self, target: str) -> tuple[Sequence[str], float]:
         return await self.client.kept_addresses(target, v6=self.wants_v6)

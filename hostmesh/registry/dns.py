@@ -7,14 +7,15 @@ address that was asked and for the question that was asked.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Sequence
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from hostmesh.registry import dns_wire as wire
 
@@ -50,6 +51,9 @@ NO_ANSWER = "no answer"
 
 _RANDOM = SystemRandom()
 
+_Heard: TypeAlias = "tuple[wire.Message, bytes | None]"
+"""A message, and what it was read from but for its id; None for one that came over TCP."""
+
 
 class DnsError(OSError):
     """No server could say."""
@@ -63,6 +67,8 @@ class Found:
     ttl: float
     """Seconds, the smallest of the chain."""
     additional: tuple[wire.Record, ...] = ()
+    raw: bytes | None = field(default=None, repr=False, eq=False)
+    """The message without its id, if this is all in one."""
 
 
 @frozen
@@ -86,9 +92,19 @@ class DnsClient:
 
     async def ask(self, name: str, type: int) -> Found | NotFound:
         """The records of a canonical name. Raises DnsError when no server can say. May be cancelled."""
+        answer = await self.ask_again(name, type, None)
+        assert answer is not None
+        return answer
+
+    async def ask_again(self, name: str, type: int, known: bytes | None) -> Found | NotFound | None:
+        """The same; None if the answer is byte for byte the one whose ``raw`` was ``known``. Most are, and reading them
+        again would be most of the work."""
         ttl = float(wire.MAX_TTL)
-        for _ in range(MAX_ALIASES):
-            message = await self._one(name, type)
+        for hop in range(MAX_ALIASES):
+            heard = await self._one(name, type, known if hop == 0 else None)
+            if heard is None:
+                return None
+            message, raw = heard
             if message.rcode == wire.NXDOMAIN:
                 return NotFound(min(ttl, _negative(message)))
             owner = name
@@ -100,7 +116,7 @@ class DnsClient:
             records = tuple(r for r in message.answer if r.type == type and r.name == owner)
             if records:
                 ttl = min(ttl, *(r.ttl for r in records)) if len(records) > 1 else min(ttl, records[0].ttl)
-                return Found(records, max(ttl, MIN_TTL_S), message.additional)
+                return Found(records, max(ttl, MIN_TTL_S), message.additional, raw if hop == 0 else None)
             if owner == name:
                 return NotFound(min(ttl, _negative(message)))
             name = owner
@@ -134,7 +150,8 @@ class DnsClient:
 
     # One question.
 
-    async def _one(self, name: str, type: int) -> wire.Message:
+    async def _one(self, name: str, type: int, known: bytes | None) -> _Heard | None:
+        """None: the answer is ``known``."""
         if not self.servers:
             raise DnsError("expected at least one name server, found none (resolv.conf)")
         causes: dict[str, None] = {}
@@ -142,37 +159,46 @@ class DnsClient:
             for host, port in self.servers:
                 self.questions += 1
                 try:
-                    message = await self._exchange(host, port, name, type)
+                    heard = await self._exchange(host, port, name, type, known)
                 except (OSError, wire.DnsFormatError) as error:
                     causes[f"{host}:{port}: {error or error.__class__.__name__}"] = None
                     continue
-                if message.rcode in (wire.NOERROR, wire.NXDOMAIN):
-                    return message
-                causes[f"{host}:{port}: {wire.RCODES.get(message.rcode, message.rcode)}"] = None
+                if heard is None or heard[0].rcode in (wire.NOERROR, wire.NXDOMAIN):
+                    return heard
+                causes[f"{host}:{port}: {wire.RCODES.get(heard[0].rcode, heard[0].rcode)}"] = None
             if not any(NO_ANSWER in cause for cause in causes):
                 # They have all spoken; who asks comes back soon enough.
                 break
         raise DnsError(f"{name}: {'; '.join(causes)}")
 
-    async def _exchange(self, host: str, port: int, name: str, type: int) -> wire.Message:
-        message = None
-        with trio.move_on_after(ATTEMPT_S):
-            message = await self._over_udp(host, port, name, type)
-        if message is None:
+    async def _exchange(
+        self, host: str, port: int, name: str, type: int, known: bytes | None
+    ) -> _Heard | None:
+        with trio.move_on_after(ATTEMPT_S) as scope:
+            heard = await self._over_udp(host, port, name, type, known)
+        if scope.cancelled_caught:
             raise DnsError(f"{NO_ANSWER} in {ATTEMPT_S:g} s")
-        return await self._over_tcp(host, port, name, type) if message.is_truncated else message
+        if heard is not None and heard[0].is_truncated:
+            return await self._over_tcp(host, port, name, type), None
+        return heard
 
-    async def _over_udp(self, host: str, port: int, name: str, type: int) -> wire.Message:
-        family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
-        with trio.socket.socket(family, trio.socket.SOCK_DGRAM) as sock:
+    async def _over_udp(
+        self, host: str, port: int, name: str, type: int, known: bytes | None
+    ) -> _Heard | None:
+        # Not trio's sockets: their connect and send are checkpoints, and cost as much as everything else together.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             # Connected, so that the kernel drops what others send and tells of a closed port.
-            await sock.connect((host, port))
+            sock.connect((host, port))
             id = _RANDOM.randrange(65536)
-            await sock.send(wire.question(id, name, type))
+            sock.send(wire.question(id, name, type))
             for _ in range(MAX_STRANGERS):
-                message = self._answer(await sock.recv(65535), id, name, type)
+                data = await _datagram(sock)
+                if known is not None and data[2:] == known and data[:2] == id.to_bytes(2, "big"):
+                    return None
+                message = self._answer(data, id, name, type)
                 if message is not None:
-                    return message
+                    return message, data[2:]
                 self.strangers += 1
         raise DnsError(f"{MAX_STRANGERS} datagrams that are no answer")
 
@@ -199,6 +225,15 @@ class DnsClient:
                 raise DnsError("an answer over TCP that is not to the question, or not whole")
             return message
         raise DnsError(f"{NO_ANSWER} over TCP in {TCP_S:g} s")
+
+
+async def _datagram(sock: socket.socket) -> bytes:
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            return sock.recv(65535)
+        except BlockingIOError:
+            continue  # its checksum was wrong
 
 
 async def _exactly(stream: trio.SocketStream, count: int) -> bytes:

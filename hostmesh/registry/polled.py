@@ -80,6 +80,8 @@ class PolledName:
             warm=namer.shared.warm,
         )
         self.changed = trio.Event()
+        self.memo: Any = None
+        """What ``look`` wants to remember of a look that went well; forgotten when one fails, or nobody observes."""
         self._retained = 0
         self._stop: Callable[[], None] | None = None
 
@@ -104,6 +106,10 @@ class PolledName:
         """There is no such name."""
         self.fresh.absent(index=index)
 
+    def confirm(self) -> None:
+        """The source says what it said at the last look."""
+        self.fresh.confirm()
+
     def look_soon(self) -> None:
         """Something has changed: end the pause before the next look."""
         self.changed.set()
@@ -123,6 +129,7 @@ class PolledName:
             self._stop()
             self._stop = None
         self._namer.drop(self)
+        self.memo = None
         self.fresh.forget()
         self.exists.set(PENDING)
 
@@ -271,6 +278,7 @@ class PolledNamer:
                         pause = float(await self.look(name))
             except Exception as error:  # noqa: BLE001 - whatever it is, the source has not answered
                 self.errors.value += 1
+                name.memo = None
                 name.fresh.failed(cause_of(error, self.timeout_s))
                 delays = delays or self._backoff.delays(self._rng)
                 await trio.sleep(next(delays) * (0.5 + 0.5 * self._rng.random()))

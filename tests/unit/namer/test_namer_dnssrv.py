@@ -41,6 +41,9 @@ class ScriptedClient:
             raise self.answer
         return self.answer
 
+    async def ask_again(self, name: str, type: int, _known: bytes | None) -> object:
+        return await self.ask(name, type)
+
     async def addresses(self, name: str, *, v6: bool) -> object:
         return await self.ask(name, A)
 
@@ -180,3 +183,31 @@ def test_name_servers_are_addresses() -> None:
     assert DnsSrvNamerConfig(kind="x", port=5353).check() == [
         "port: found without dnsHosts, expected dnsHosts beside it"
     ]
+
+
+def test_an_answer_that_is_the_last_one_confirms() -> None:
+    """And after a failure it is read again, so that what the failure has put off is done."""
+    world = NamerWorld(DnsSrvNamerConfig(kind="io.l5d.dnssrv", hold_ms=0))
+    found = srv(Srv(1, 1, 80, "one"), additional={"one": "10.0.0.1"}, ttl=0.02)
+    first = Found(found.records, found.ttl, found.additional, b"raw")
+    script: list[object] = [first, None, DnsError("SERVFAIL"), first]
+    known: list[bytes | None] = []
+
+    class Client(ScriptedClient):
+        async def ask_again(self, name: str, type: int, raw: bytes | None) -> object:
+            known.append(raw)
+            self.answer = script.pop(0) if len(script) > 1 else script[0]
+            return await self.ask(name, type)
+
+    world.namer.client = Client(None)
+
+    async def test(world: NamerWorld) -> None:
+        web = Followed(world, f"/{WEB}")
+        await world.until(lambda: web.ports == [80])
+        await world.until(lambda: "names.source_failed" in world.reported())
+        await world.until(lambda: "names.source_recovered" in world.reported())
+        assert web.ports == [80]
+        assert known[:4] == [None, b"raw", b"raw", None]
+        assert not web.had_a_gap
+
+    world.run(test)

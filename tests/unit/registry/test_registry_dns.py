@@ -251,3 +251,19 @@ def test_ipv6_counts_when_it_reaches_further_than_a_link() -> None:
 
     assert not has_ipv6(line.format("0" * 31 + "1", "10") + line.format("fe80" + "0" * 28, "20"))
     assert has_ipv6(line.format("2001" + "0" * 28, "00"))
+
+
+def test_an_answer_that_is_the_last_one_is_not_read_again() -> None:
+    """Whatever its id; another one is."""
+    hosts = ["10.0.0.1", "10.0.0.1", "10.0.0.2"]
+
+    async def test(server: tuple[str, int]) -> None:
+        mine = client(server)
+        first = await mine.ask("web", wire.A)
+        assert isinstance(first, Found)
+        assert await mine.ask_again("web", wire.A, first.raw) is None
+        third = await mine.ask_again("web", wire.A, first.raw)
+        assert third is not None
+        assert addresses(third) == ["10.0.0.2"]
+
+    serve(lambda query: [answering(query, a(hosts.pop(0)))], test)
