@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -90,3 +91,29 @@ def test_the_example_namer_routes_as_written(
             check=True,
         ).stdout
         assert f"add        127.0.0.1:{one.port}  /#/example.httpJson/web" in log
+
+
+def test_the_example_namer_in_an_installed_package(tmp_path: Path) -> None:
+    """The same class under the page's entry point is a kind, without ``plugins``."""
+    package = tmp_path / "my_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "http_json.py").write_text(block("python"))
+    info = tmp_path / "my_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    entry_point = block("toml").replace('[project.entry-points."hostmesh.namer"]', "[hostmesh.namer]")
+    (info / "entry_points.txt").write_text(entry_point.replace('"', ""))
+    (tmp_path / "mesh.yaml").write_text(block("yaml").replace("plugins: [http_json.py]\n", ""))
+
+    done = subprocess.run(
+        [str(COMMAND), "check", str(tmp_path / "mesh.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "namers /#/example.httpJson" in done.stdout
