@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hostmesh.admin.pages import Page
 from hostmesh.admin.replies import JSON, dumps, paced, reply, text
-from hostmesh.admin.view import View
-
-
-class EntryView(Protocol):
-    """One line of a journal."""
-
-    number: int
-    name: str
-
-    def json(self) -> dict[str, object]: ...
-
-
-class JournalView(Protocol):
-    """What a namer's ``journal`` offers; the registry's ``Journal`` is one."""
-
-    @property
-    def size(self) -> int: ...
-
-    def entries(self, name: str | None = None, after: int = 0) -> Iterable[EntryView]: ...
+from hostmesh.admin.view import JournalView, View
 
 
 class JournalPages:
-    """The journals of the namers in force."""
+    """The journals of the namers in force, and of the resolver that serves ``/$/inet`` and host names."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -48,10 +29,11 @@ class JournalPages:
         if not after.isdecimal():
             return text(f"after: expected a number, found {after!r}", 400)
         wanted, namer = query.get("name"), query.get("namer")
+        own = {prefix: getattr(each, "journal", None) for prefix, each in self._view.namers.items()}
         journals = {
             prefix: journal
-            for prefix, each in self._view.namers.items()
-            if (journal := getattr(each, "journal", None)) is not None and namer in (None, prefix)
+            for prefix, journal in (*own.items(), *self._view.journals.items())
+            if journal is not None and namer in (None, prefix)
         }
         return reply(await paced(_shown(journals, wanted, int(after))), JSON)
 

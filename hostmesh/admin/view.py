@@ -76,6 +76,26 @@ class NamerView(Protocol):
         ...
 
 
+class EntryView(Protocol):
+    """One line of a journal."""
+
+    @property
+    def name(self) -> str: ...
+
+    def json(self) -> dict[str, object]: ...
+
+
+class JournalView(Protocol):
+    """What a namer's ``journal`` offers; the registry's ``Journal`` is one."""
+
+    @property
+    def size(self) -> int: ...
+
+    def entries(self, name: str | None = None, after: int = 0) -> Iterable[EntryView]:
+        """Those with a number above ``after``, oldest first."""
+        ...
+
+
 @frozen
 class Readiness:
     """Whether this host should be given new traffic."""
@@ -113,6 +133,8 @@ class View:
     health: Callable[[], Readiness]
     admin_routes: Mapping[str, AdminRoute] = field(factory=dict)
     """Pages of telemeters by path."""
+    journals: Mapping[str, JournalView] = field(factory=dict)
+    """Journals besides those of the namers."""
     server_info: Callable[[], Mapping[str, object]] = dict
     """Version, start time, config file, Python: who is this."""
     loop: Callable[[], Mapping[str, float | int]] = dict

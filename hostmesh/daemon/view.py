@@ -143,6 +143,7 @@ def fill_view(daemon: Daemon) -> View:
         shutdown=daemon.stop,
         health=health,
         admin_routes=LiveRoutes(daemon),
+        journals={"resolver": daemon.shared.resolver.journal},
         server_info=server_info,
         loop=pump.statistics,
     )

@@ -125,12 +125,14 @@ def test_x9_failures_of_servers_are_errors() -> None:
 
 
 def test_the_next_server_is_asked() -> None:
-    """A closed port costs no time."""
+    """And first the next time."""
 
     async def test(server: tuple[str, int]) -> None:
         mine = client(("127.0.0.1", 1), server)
         assert addresses(await mine.ask("web", wire.A)) == ["10.0.0.1"]
         assert mine.questions == 2
+        await mine.ask("web", wire.A)
+        assert mine.questions == 3
 
     serve(lambda query: [answering(query, a("10.0.0.1"))], test)
 
