@@ -78,6 +78,8 @@ def instance_of(entry: Any, reading: Reading, authority: str | None = None) -> I
         raise ValueError(f"expected a port between 1 and 65535, found {port!r:.80}")
     weight = _weight(tags, reading.weights)
     meta = _meta(metas) if reading.with_metadata else {}
+    # Ours to say: it becomes the Host of requests.
+    meta.pop("authority", None)
     if authority is not None:
         meta["authority"] = authority
     pairs = tuple(sorted(meta.items()))

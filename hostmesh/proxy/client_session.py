@@ -95,12 +95,13 @@ class ClientSession:
             return
         ex.attached(self)
 
-    def _head_and_body(self, ex: Exchange, lines: bytes) -> bytes:
+    def _head_and_body(self, ex: Exchange, lines: bytes, host: bytes | None = None) -> bytes:
         # Expect travels only with a body that is still with the caller; otherwise we have answered it ourselves.
         data = request_head(
             ex.head,
             lines,
             target=ex.target,
+            host=host,
             clear=ex.server.clear_context,
             expect=ex.streamed,
             drop=ex.drop,

@@ -15,6 +15,7 @@ from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.naming.addr import Endpoint
 from hostmesh.proxy.client_session import ClientSession
+from hostmesh.proxy.named_session import NamedSession, authority_of
 from hostmesh.routing.classifiers import FAILURE, SUCCESS, Verdict
 from hostmesh.routing.failfast import FailFast
 from hostmesh.routing.node import Node
@@ -87,7 +88,11 @@ class EndpointStack(Node):
         """A connect succeeded: the first waiter gets the session."""
         self.connecting.pop(connecting, None)
         client = self.client
-        session = ClientSession(self, transport, client.loop.now())
+        name = authority_of(self.endpoint.meta)
+        if name is None:
+            session = ClientSession(self, transport, client.loop.now())
+        else:
+            session = NamedSession(self, transport, client.loop.now(), name)
         self.size += 1
         client.connects.value += 1
         if self.fail_fast is not None:

@@ -12,7 +12,7 @@ import trustme
 
 from tests.servers.consul_agent import ConsulServer
 from tests.servers.consul_scenarios import SCENARIOS, play, propagation
-from tests.wire.harness import EndpointServer, Hostmesh, free_port
+from tests.wire.harness import Answer, EndpointServer, Hostmesh, Received, free_port
 
 CONFIG = """\
 admin: {ip: 127.0.0.1, port: @admin@}
@@ -243,3 +243,27 @@ def test_the_log_names_an_outage_once(tmp_path: Path) -> None:
             events = [entry.get("event") for entry in mesh.log_entries()]
             assert events.count("names.registry_lost") == 1
             assert events.count("names.source_failed") <= 10
+
+
+def test_set_host(tmp_path: Path) -> None:
+    """The endpoint is called by its Consul name, and where it redirects to itself callers get their own host."""
+    (tmp_path / "consul").mkdir()
+    name = "web.service.dc1.consul"
+
+    hosts = []
+
+    def redirect(request: Received) -> Answer:
+        hosts.append(dict(request.fields)["Host"])
+        return Answer(status=302, fields=(("Location", f"http://{name}/next"),), body=b"")
+
+    with (
+        EndpointServer("web-1", respond=redirect) as one,
+        ConsulServer(tmp_path / "consul") as consul,
+    ):
+        consul.register("web", one.host, one.port)
+        with Hostmesh(tmp_path, config("setHost: true"), ports={"consul": consul.port}) as mesh:
+            answer = mesh.get("/", host="web")
+
+            assert answer.status == 302
+            assert answer.get("Location") == "http://web/next"
+            assert hosts == [name]

@@ -92,6 +92,9 @@ def test_authority_is_metadata() -> None:
 
     assert instance is not None
     assert dict(instance.meta)["authority"] == "web.service.dc1.consul"
+    other = instance_of(entry, Reading(with_metadata=True))
+    assert other is not None
+    assert "authority" not in dict(other.meta)
 
 
 @pytest.mark.parametrize(
