@@ -53,8 +53,14 @@ class Context:
             deadline = attempt if deadline is None else min(deadline, attempt)
         if deadline is not None:
             wall = router.env.wall()
-            stamp = self.deadline.timestamp if self.deadline is not None else int(wall * 1e9)
-            parts.append(b"l5d-ctx-deadline: %d %d\r\n" % (stamp, int((wall + deadline - now) * 1e9)))
+            # Both clocks are read here: ``now`` may be older, and the difference would be time given away.
+            until = int((wall + deadline - router.env.now()) * 1e9)
+            stamp = int(wall * 1e9)
+            if self.deadline is not None:
+                stamp = self.deadline.timestamp
+                # The way through our clock costs some microseconds, or a pause: never hand on more than was given.
+                until = min(until, self.deadline.deadline)
+            parts.append(b"l5d-ctx-deadline: %d %d\r\n" % (stamp, until))
         if self.local is not None:
             parts.append(b"l5d-ctx-dtab: %b\r\n" % self.local.show().encode("ascii"))
         return b"".join(parts)
