@@ -132,15 +132,10 @@ class ConsulAnnouncer:
 
     async def run(self) -> None:
         """Announce until cancelled, then take back."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.agent.run)
-                for registration in self.registrations:
-                    nursery.start_soon(registration.keep)
-        finally:
-            # Taking back has opened connections after the agent's own end.
-            with trio.CancelScope(shield=True):
-                await self.agent.client.transport.aclose()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.agent.run)
+            for registration in self.registrations:
+                nursery.start_soon(registration.keep)
 
     def report(self, event: str, registration: Registration, **facts: str) -> None:
         address = f"{registration.host}:{registration.port}"

@@ -148,6 +148,7 @@ class Agent:
         """Probe until cancelled; then close all kept connections."""
         # Observed, so that the name is looked up again and again.
         close = self._addr.observe(lambda _addr: None)
+        self.client.transport.keeps = self._prober.transport.keeps = True
         try:
             while True:
                 await self._used.wait()

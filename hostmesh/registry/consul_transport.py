@@ -197,6 +197,8 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
         self._answer_s = answer_s
         self._max_answer = max_answer
         self._idle: list[_Connection] = []
+        self.keeps = True
+        """Connections are kept for the next request; false from :meth:`aclose` on."""
         self.opened = 0
         self.in_flight = 0
 
@@ -311,12 +313,13 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
         is_kept = False
         try:
             answer = await connection.exchange(request, body, self._max_answer)
-            is_kept = connection.renew()
+            is_kept = connection.renew() and self.keeps
         finally:
             if not is_kept:
                 await trio.aclose_forcefully(connection.stream)
-        connection.since = trio.current_time()
-        self._idle.append(connection)
+        if is_kept:
+            connection.since = trio.current_time()
+            self._idle.append(connection)
         return answer
 
     async def _kept(self) -> _Connection | None:
@@ -327,7 +330,8 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
         return self._idle.pop() if self._idle else None
 
     async def aclose(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use now, and the others after their request."""
+        self.keeps = False
         while self._idle:
             await trio.aclose_forcefully(self._idle.pop().stream)
 

@@ -88,6 +88,36 @@ def test_a_connection_is_kept() -> None:
     talk(empty, test)
 
 
+def test_nothing_is_kept_after_the_end() -> None:
+    """A request that ends after aclose() closes its connection."""
+
+    async def test(client: Client, agent: ScriptedAgent) -> None:
+        await client.catalog.service("web")
+        await client.transport.aclose()
+        assert client.transport.idle == 0
+        await client.catalog.service("web")
+        assert client.transport.idle == 0
+        while agent.open:
+            await wait_all_tasks_blocked(0.001)
+
+    talk(empty, test)
+
+
+def test_an_agent_may_end_the_connection() -> None:
+    """``Connection: close`` is obeyed, so that the next write does not meet a closed one."""
+
+    async def last(_asked: Asked) -> Answer:
+        await trio.lowlevel.checkpoint()
+        return Answer([], index=7, headers={"Connection": "close"})
+
+    async def test(client: Client, agent: ScriptedAgent) -> None:
+        for number in range(1, 3):
+            await client.agent.service.register("web")
+            assert (0, number) == (client.transport.idle, client.transport.opened)
+
+    talk(last, test)
+
+
 def test_a_read_on_a_stale_connection_is_said_again() -> None:
     """Once, on a new connection; a write is not."""
 
