@@ -6,10 +6,10 @@ public: once released a value is never renamed, only added to.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why a request was answered by hostmesh, or cut, instead of being answered by an endpoint."""
 
     NO_IDENTIFIER = "no-identifier"
@@ -67,6 +67,3 @@ class Reason(str, Enum):
     DRAINING = "draining"
     BUG = "bug"
     """An exception that is ours."""
-
-    def __str__(self) -> str:
-        return self.value

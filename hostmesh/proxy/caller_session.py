@@ -5,57 +5,30 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from hostmesh.base.errors import MeshError, Side
-from hostmesh.base.reasons import Reason
-from hostmesh.protocol.h1_body import Body, chunk, last_chunk, request_body
-from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE, parse_request, without_context
-from hostmesh.protocol.h1_write import CONTINUE, response_head
-from hostmesh.proxy.compress import Compressor, compressor_for
+from hostmesh.base.errors import MeshError
+from hostmesh.protocol.h1_body import Body, request_body
+from hostmesh.protocol.h1_head import CHUNKED, parse_request, without_context
+from hostmesh.protocol.h1_write import CONTINUE
+from hostmesh.proxy import refusals
+from hostmesh.proxy.caller_answers import CallerAnswers
 from hostmesh.proxy.exchange import Exchange
-from hostmesh.proxy.forwarded import Party, random_label
-from hostmesh.proxy.respond import error_answer
-from hostmesh.routing.classifiers import SUCCESS
 
 if TYPE_CHECKING:
-    from random import Random
-
-    from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle, Transport
 
-RESPONSE_LINES = b"Via: 1.1 hostmesh\r\n"
-SUCCESS_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 1.0\r\n"
-FAILURE_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 0.0\r\n"
 
-
-def cut_short() -> MeshError:
-    return MeshError(
-        Reason.BAD_REQUEST,
-        "caller closed the connection in the middle of a request head",
-        status=400,
-        side=Side.CALLER,
-    )
-
-
-class CallerSession:
+class CallerSession(CallerAnswers):
     """The caller's half of exchanges. Owns its transport."""
 
     __slots__ = (
         "_body",
         "_buf",
-        "_chunked",
-        "_close",
-        "_compressor",
         "_ex",
         "_half_closed",
         "_held",
-        "_parties",
-        "_paused",
         "_searched",
-        "_seen_bytes",
-        "_server",
         "_timer",
-        "_transport",
         "_unused",
         "head_since",
         "idle_since",
@@ -63,8 +36,7 @@ class CallerSession:
     )
 
     def __init__(self, server: Server, transport: Transport, now: float) -> None:
-        self._server = server
-        self._transport = transport
+        super().__init__(server, transport)
         # A caller that reset its connection wants no answer, whatever it had sent before.
         transport.patient = False
         self._ex: Exchange | None = None
@@ -73,15 +45,8 @@ class CallerSession:
         self._body: Body | None = None
         self._held: list[bytes] | None = None
         """Pieces of a body that is read whole before it is forwarded."""
-        self._chunked = False
-        self._compressor: Compressor | None = None
-        self._close = False
-        """This exchange is the connection's last."""
-        self._paused = False
         self._half_closed = False
         """The caller has said that it sends no more; what it has sent is still answered."""
-        self._parties: tuple[Party, Party] | None = None
-        self._seen_bytes = -1
         self._unused = True
         """No request has arrived yet."""
         self.opened = now
@@ -89,24 +54,6 @@ class CallerSession:
         self.head_since = now
         first = min(server.first_head_time, server.settings.idle_time, server.settings.life_time or inf)
         self._timer: TimerHandle | None = server.loop.call_at(now + first, self._check_time)
-
-    @property
-    def peer(self) -> tuple[str, int]:
-        return self._transport.peer
-
-    @property
-    def local(self) -> tuple[str, int]:
-        return self._transport.local
-
-    def parties(self, router: str, rng: Random) -> tuple[Party, Party]:
-        """Both ends of this connection for a ``Forwarded`` header; made once."""
-        if self._parties is None:
-            own, peer = self.local, self.peer
-            self._parties = (
-                Party(own[0], own[1], router, random_label(rng)),
-                Party(peer[0], peer[1], router, random_label(rng)),
-            )
-        return self._parties
 
     # -- bytes in -------------------------------------------------------------------------------------------------
 
@@ -135,7 +82,7 @@ class CallerSession:
         head = parse_request(buf, server.limits, 0, self._searched)
         if head is None:
             if self._half_closed:
-                raise cut_short()
+                raise refusals.cut_short()
             if not self._searched:
                 self.head_since = now = server.loop.now()
                 self._stop_timer()
@@ -185,13 +132,7 @@ class CallerSession:
     def _check_aggregate(self, size: int) -> None:
         maximum = self._server.max_aggregate
         if size > maximum:
-            raise MeshError(
-                Reason.LIMIT_BODY_BYTES,
-                f"a request body of more than {maximum} bytes on a router that reads bodies whole "
-                "(streamingEnabled: false)",
-                status=413,
-                side=Side.CALLER,
-            )
+            raise refusals.long_body(maximum)
 
     def _watch_body(self) -> None:
         self._seen_bytes = self._transport.bytes_in
@@ -233,19 +174,14 @@ class CallerSession:
         ex = self._ex
         if ex is None:
             if self._buf:
-                self._refuse(cut_short())
+                self._refuse(refusals.cut_short())
             else:
                 self._end()
             return
         if self._body is not None:
             self._abandon(
                 ex,
-                MeshError(
-                    Reason.RESET_BY_CALLER,
-                    "caller closed the connection in the middle of its request body",
-                    status=499,
-                    side=Side.CALLER,
-                ),
+                refusals.gone("caller closed the connection in the middle of its request body"),
             )
             return
         self._half_closed = True
@@ -260,11 +196,8 @@ class CallerSession:
         if ex is not None:
             self._abandon(
                 ex,
-                MeshError(
-                    Reason.RESET_BY_CALLER,
-                    f"caller's connection broke: {error}" if error else "caller's connection was closed",
-                    status=499,
-                    side=Side.CALLER,
+                refusals.gone(
+                    f"caller's connection broke: {error}" if error else "caller's connection was closed"
                 ),
             )
         self._stop_timer()
@@ -319,19 +252,6 @@ class CallerSession:
                 self._write_error(error, ex.reqid)
         self._end()
 
-    def _write_error(self, error: MeshError, reqid: bytes) -> None:
-        server = self._server
-        self._transport.write(
-            error_answer(
-                error,
-                head_only=False,
-                connection=b"close",
-                clear=server.clear_context,
-                max_body=server.settings.max_error_body,
-                reqid=reqid,
-            )
-        )
-
     def _bug(self, error: Exception) -> None:
         ex = self._ex
         if ex is not None:
@@ -341,109 +261,11 @@ class CallerSession:
             self._transport.abort()
             self._stop_timer()
 
-    # -- response half --------------------------------------------------------------------------------------------
-
-    def send_informational(self, ex: Exchange, head: ResponseHead) -> None:
-        if ex.head.version == 11:
-            self._transport.write(response_head(head, b"", clear=self._server.clear_context))
-
-    def send_head(self, ex: Exchange, head: ResponseHead, piece: bytes, done: bool) -> None:
-        server = self._server
-        lines = SUCCESS_LINES if ex.verdict is SUCCESS else FAILURE_LINES
-        if server.draining or not ex.request_done:
-            self._close = True
-        if head.plain and not self._close and server.simple_responses and ex.head.version == 11:
-            self._transport.write(
-                b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (head.status, head.reason, head.block, lines, piece)
-            )
-        else:
-            self._transport.write(self._response(ex, head, lines, piece, done))
-        if done:
-            self._after(0.0)
-
-    def _response(self, ex: Exchange, head: ResponseHead, lines: bytes, piece: bytes, done: bool) -> bytes:
-        clear = self._server.clear_context
-        if clear:
-            lines = RESPONSE_LINES
-        framing: int | None = None
-        self._chunked = False
-        compressor = compressor_for(ex.head, head, self._server.settings.compression_level)
-        if compressor is not None:
-            lines += compressor.lines
-            piece = compressor.feed(piece, done)
-            self._compressor = None if done else compressor
-        if compressor is not None and done:
-            framing = len(piece)
-        elif compressor is not None or (head.has_body and head.content_length < 0):
-            if ex.head.version == 11:
-                framing = CHUNKED
-                self._chunked = True
-            else:
-                framing = UNTIL_CLOSE
-                self._close = True
-        connection: bytes | None = None
-        if self._close:
-            connection = b"close"
-        elif ex.head.version == 10:
-            connection = b"keep-alive"
-        data = response_head(head, lines, connection=connection, framing=framing, clear=clear)
-        if self._chunked:
-            data += chunk(piece)
-            if done:
-                data += last_chunk()
-        else:
-            data += piece
-        return data
-
-    def send_data(self, piece: bytes, done: bool, trailers: bytes) -> None:
-        if self._compressor is not None:
-            piece = self._compressor.feed(piece, done)
-        if self._chunked:
-            data = chunk(piece)
-            if done:
-                data += last_chunk(trailers)
-        else:
-            data = piece
-        if data:
-            self._transport.write(data)
-        if done:
-            self._after(0.0)
-
-    def send_error(self, ex: Exchange, error: MeshError) -> None:
-        server = self._server
-        if server.draining or not ex.request_done:
-            self._close = True
-        connection: bytes | None = None
-        if self._close:
-            connection = b"close"
-        elif ex.head.version == 10:
-            connection = b"keep-alive"
-        self._transport.write(
-            error_answer(
-                error,
-                head_only=ex.head.method == b"HEAD",
-                connection=connection,
-                clear=server.clear_context,
-                max_body=server.settings.max_error_body,
-                reqid=ex.reqid,
-            )
-        )
-        self._after(0.0)
-
-    def send_whole(self, ex: Exchange, data: bytes) -> None:
-        """A whole response made here (status service, diagnostics)."""
-        self._transport.write(data)
-        self._after(0.0)
-
     def cut(self) -> None:
         """The response stays incomplete: a reset, and on chunked bodies no last chunk, tell the caller so."""
         self._ex = None
         self._transport.reset()
         self._stop_timer()
-
-    @property
-    def blocked(self) -> bool:
-        return self._transport.blocked
 
     def writable(self) -> None:
         if self._ex is not None:
@@ -492,18 +314,6 @@ class CallerSession:
             buf, self._buf = self._buf, b""
             self.data_received(buf)
 
-    def pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            self._transport.pause()
-
-    def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            # It was not the caller who was silent: its time begins anew.
-            self._seen_bytes = -1
-            self._transport.resume()
-
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _head_due(self) -> float:
@@ -519,27 +329,13 @@ class CallerSession:
         if self._searched:
             due = self._head_due()
             if now >= due:
-                self._refuse(
-                    MeshError(
-                        Reason.LIMIT_HEAD_TIME,
-                        f"the request head was not complete within {due - self.head_since:.3g} s",
-                        status=408,
-                        side=Side.CALLER,
-                    )
-                )
+                self._refuse(refusals.late_head(due - self.head_since))
                 return
         elif self._body is not None and not self._paused:
             due = now + server.body_idle
             read = self._transport.bytes_in
             if read == self._seen_bytes:
-                self._refuse(
-                    MeshError(
-                        Reason.LIMIT_BODY_TIME,
-                        f"no byte of the request body arrived for {server.body_idle:g} s",
-                        status=408,
-                        side=Side.CALLER,
-                    )
-                )
+                self._refuse(refusals.late_body(server.body_idle))
                 return
             self._seen_bytes = read
         elif self._ex is None:
@@ -578,9 +374,7 @@ class CallerSession:
     def abort(self) -> None:
         ex = self._ex
         if ex is not None:
-            error = MeshError(
-                Reason.DRAINING, "cut at the end of the drain (shutdownGraceMs)", status=503, side=Side.SELF
-            )
+            error = refusals.end_of_drain()
             if ex.committed:
                 self._abandon(ex, error)
             else:

@@ -18,7 +18,7 @@ on CPython the difference is a microsecond per request.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
@@ -27,8 +27,6 @@ from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYAB
 from hostmesh.routing.retry import Nack, nack_of
 
 if TYPE_CHECKING:
-    from random import Random
-
     from hostmesh.naming.dtab import Dtab
     from hostmesh.protocol.h1_head import RequestHead, ResponseHead
     from hostmesh.proxy.branch import Branch
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from hostmesh.proxy.context import Context
     from hostmesh.proxy.diagnostics import Diagnosis
     from hostmesh.proxy.endpoint_stack import EndpointStack
-    from hostmesh.proxy.forwarded import Party
+    from hostmesh.proxy.halves import CallerHalf, EndpointHalf
     from hostmesh.proxy.path_stack import PathStack
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle
@@ -46,60 +44,6 @@ MAX_CONNECT_ATTEMPTS = 25
 
 UNSENT_BODY = 64 * 1024
 """Request body bytes held while no endpoint is connected yet; above it the caller is paused."""
-
-
-class CallerHalf(Protocol):
-    """The caller's side of an exchange."""
-
-    @property
-    def peer(self) -> tuple[str, int]: ...
-
-    def parties(self, router: str, rng: Random) -> tuple[Party, Party]: ...
-
-    def send_head(self, ex: Exchange, head: ResponseHead, chunk: bytes, done: bool) -> None: ...
-
-    def send_informational(self, ex: Exchange, head: ResponseHead) -> None: ...
-
-    def send_data(self, chunk: bytes, done: bool, trailers: bytes) -> None: ...
-
-    def send_error(self, ex: Exchange, error: MeshError) -> None: ...
-
-    def send_whole(self, ex: Exchange, data: bytes) -> None: ...
-
-    def cut(self) -> None:
-        """The response cannot be completed: end the connection so that it does not look complete."""
-        ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    @property
-    def blocked(self) -> bool: ...
-
-
-class EndpointHalf(Protocol):
-    """The endpoint's side of an attempt."""
-
-    reused: bool
-    got_bytes: bool
-
-    def send_data(self, chunk: bytes, done: bool, trailers: bytes) -> None: ...
-
-    def detach(self, now: float, *, reuse: bool) -> None:
-        """The exchange is done with this session; it goes back to its pool or is closed."""
-        ...
-
-    def cancel(self) -> None:
-        """The exchange gives up on this session; the endpoint learns of it at once."""
-        ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    @property
-    def blocked(self) -> bool: ...
 
 
 class Exchange:

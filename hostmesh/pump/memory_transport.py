@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from hostmesh.pump.loop import Address, Session, TimerHandle
-from hostmesh.pump.transport import (
+from hostmesh.pump.marks import (
     HIGH_MARK,
     LINGER_READ,
     LINGER_TIME,

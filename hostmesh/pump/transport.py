@@ -10,37 +10,20 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
 from hostmesh.pump.loop import Address, Session, TimerHandle
+from hostmesh.pump.marks import (
+    HELD_MAX,
+    HIGH_MARK,
+    LINGER_READ,
+    LINGER_TIME,
+    LOW_MARK,
+    PEER_GONE,
+    READ_LARGE,
+    READ_SMALL,
+    WRITE_STALL,
+)
 
 if TYPE_CHECKING:
     from hostmesh.pump.pump import Pump
-
-HIGH_MARK = 64 * 1024
-"""Bytes buffered for writing at which ``blocked`` turns True: the resident bound per direction of design rule 7."""
-
-LOW_MARK = 16 * 1024
-"""Bytes left at which a blocked writer is told to go on: low enough that it writes a full segment train next."""
-
-HELD_MAX = 8 * 1024
-"""Bytes below which a write waits for the end of the batch, at most some 2 ms; more than that is worth its own call."""
-
-READ_SMALL = 16 * 1024
-"""First read size: a request head or a small answer; CPython allocates the whole of it before the call."""
-
-READ_LARGE = 128 * 1024
-"""Read size once a read came back full: a body is being streamed and fewer, larger calls are cheaper. Answers of
-64 KiB cost 51-53 us at 64 KiB a read and 40-42 us at this; with it, not 64 KiB, one read of a body may be resident."""
-
-WRITE_STALL = 60.0
-"""Seconds without any progress on a non-empty write buffer after which the connection is cut (hardening R2)."""
-
-LINGER_READ = 256 * 1024
-"""Bytes thrown away after an early close so that the peer reads our answer before it sees a reset (RFC 9112 9.6)."""
-
-LINGER_TIME = 2.0
-"""Seconds that such a lingering close may take."""
-
-PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED})
-"""Write errors after which the kernel tells a reader the rest, and then the end."""
 
 
 class SocketTransport:

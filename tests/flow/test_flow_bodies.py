@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from hostmesh.pump.transport import HIGH_MARK
+from hostmesh.pump.marks import HIGH_MARK
 from tests.flow.scripted import Received
 from tests.flow.world import World, answering, silent
 

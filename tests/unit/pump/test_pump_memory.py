@@ -11,9 +11,9 @@ import pytest
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.clock import SystemEnv
 from hostmesh.pump.listen import Listener, ListenOptions, open_listener
+from hostmesh.pump.marks import LINGER_TIME, WRITE_STALL
 from hostmesh.pump.memory import START, MemoryLoop, VirtualEnv
 from hostmesh.pump.pump import Pump
-from hostmesh.pump.transport import LINGER_TIME, WRITE_STALL
 
 BIG = b"x" * (8 << 20)
 

@@ -12,7 +12,7 @@ import pytest
 from pump_world import World
 
 from hostmesh.pump import transport as module
-from hostmesh.pump.transport import HIGH_MARK, LINGER_READ, LOW_MARK
+from hostmesh.pump.marks import HIGH_MARK, LINGER_READ, LOW_MARK
 
 
 def reset(sock: socket.socket) -> None:

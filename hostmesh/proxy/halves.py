@@ -1,0 +1,68 @@
+"""What an exchange asks of its two halves, whatever protocol carries them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hostmesh.base.errors import MeshError
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from hostmesh.protocol.h1_head import ResponseHead
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.forwarded import Party
+
+
+class CallerHalf(Protocol):
+    """The caller's side of an exchange."""
+
+    @property
+    def peer(self) -> tuple[str, int]: ...
+
+    def parties(self, router: str, rng: Random) -> tuple[Party, Party]: ...
+
+    def send_head(self, ex: Exchange, head: ResponseHead, chunk: bytes, done: bool) -> None: ...
+
+    def send_informational(self, ex: Exchange, head: ResponseHead) -> None: ...
+
+    def send_data(self, chunk: bytes, done: bool, trailers: bytes) -> None: ...
+
+    def send_error(self, ex: Exchange, error: MeshError) -> None: ...
+
+    def send_whole(self, ex: Exchange, data: bytes) -> None: ...
+
+    def cut(self) -> None:
+        """The response cannot be completed: end the connection so that it does not look complete."""
+        ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    @property
+    def blocked(self) -> bool: ...
+
+
+class EndpointHalf(Protocol):
+    """The endpoint's side of an attempt."""
+
+    reused: bool
+    got_bytes: bool
+
+    def send_data(self, chunk: bytes, done: bool, trailers: bytes) -> None: ...
+
+    def detach(self, now: float, *, reuse: bool) -> None:
+        """The exchange is done with this session; it goes back to its pool or is closed."""
+        ...
+
+    def cancel(self) -> None:
+        """The exchange gives up on this session; the endpoint learns of it at once."""
+        ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    @property
+    def blocked(self) -> bool: ...

@@ -1,0 +1,59 @@
+"""What a caller's session says when it ends a request before an exchange does."""
+
+from __future__ import annotations
+
+from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
+
+
+def cut_short() -> MeshError:
+    """Half a head, and then the end of the stream."""
+    return MeshError(
+        Reason.BAD_REQUEST,
+        "caller closed the connection in the middle of a request head",
+        status=400,
+        side=Side.CALLER,
+    )
+
+
+def gone(how: str) -> MeshError:
+    """The caller left before its answer. 499 is what logs call it; nobody is there to be told."""
+    return MeshError(Reason.RESET_BY_CALLER, how, status=499, side=Side.CALLER)
+
+
+def late_head(seconds: float) -> MeshError:
+    """A head that dribbles (hardening R1)."""
+    return MeshError(
+        Reason.LIMIT_HEAD_TIME,
+        f"the request head was not complete within {seconds:.3g} s",
+        status=408,
+        side=Side.CALLER,
+    )
+
+
+def long_body(maximum: int) -> MeshError:
+    """A body that would have to be held whole and is too long for that."""
+    return MeshError(
+        Reason.LIMIT_BODY_BYTES,
+        f"a request body of more than {maximum} bytes on a router that reads bodies whole "
+        "(streamingEnabled: false)",
+        status=413,
+        side=Side.CALLER,
+    )
+
+
+def late_body(seconds: float) -> MeshError:
+    """A body that has stopped coming (hardening R2)."""
+    return MeshError(
+        Reason.LIMIT_BODY_TIME,
+        f"no byte of the request body arrived for {seconds:g} s",
+        status=408,
+        side=Side.CALLER,
+    )
+
+
+def end_of_drain() -> MeshError:
+    """Still running when the time for the drain was over."""
+    return MeshError(
+        Reason.DRAINING, "cut at the end of the drain (shutdownGraceMs)", status=503, side=Side.SELF
+    )
