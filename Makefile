@@ -38,6 +38,7 @@ fast: .venv/.installed
 # In CI the tools of `servers` must be there (tests/conftest.py fails instead of skipping), so they are made first.
 # The API server of Kubernetes takes minutes to build: tests that need it wait for it.
 test: .venv/.installed $(if $(CI),servers)
+	@$(if $(CI),$(BIN)/python -m tests.servers.fetch)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch_kube >.servers/kube.log 2>&1 &) $(BIN)/python -m pytest $(ARGS)
 
 bench: .venv/.installed

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.fetch import required
+from tests.servers.fetch_kube import etcd, kube_apiserver, kubectl
 from tests.servers.kube_server import READ_SLICES, KubeServer, kube_server
 from tests.servers.running import eventually
 from tests.wire.endpoint import ROOT, EndpointServer
@@ -43,6 +45,8 @@ def server(tmp_path: Path) -> Iterator[KubeServer]:
     if os.geteuid() != 0:
         pytest.skip("addresses for pods take root")
     (tmp_path / "kube").mkdir()
+    for fetch in (etcd, kube_apiserver, kubectl):
+        required(fetch)  # before there is a network from which nothing can be fetched
     with own_network():
         add_addresses(POD, ROUTER, FAR)
         with kube_server(tmp_path / "kube") as found:

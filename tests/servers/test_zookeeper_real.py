@@ -17,6 +17,7 @@ from hostmesh.base.var import Failed
 from hostmesh.naming.addr import AddrBound
 from namer.serversets import ServersetsConfig
 from namer.zk_config import ZkAddr, ZkAuth
+from tests.servers.fetch import required, zookeeper
 from tests.servers.running import eventually
 from tests.servers.zookeeper_scenarios import SCENARIOS, play
 from tests.servers.zookeeper_server import ZooKeeperServer, end, member
@@ -504,6 +505,7 @@ def test_the_serversets_example(tmp_path: Path) -> None:
     assert "tls" not in text
     for name in ("zookeeper", "mesh"):
         (tmp_path / name).mkdir()
+    required(zookeeper)  # before there is a network from which nothing can be fetched
     with (
         own_network(),
         ZooKeeperServer(tmp_path / "zookeeper", 2181) as server,

@@ -43,6 +43,12 @@ Run = Callable[[str], Hostmesh]
 Endpoint = Callable[..., EndpointServer]
 
 
+@pytest.fixture(scope="session")
+def statsd_command() -> list[str]:
+    """Fetched before any test has a network of its own, from which nothing can be fetched."""
+    return required(statsd)
+
+
 @pytest.fixture
 def network() -> Iterator[ExitStack]:
     """What is entered here lives in the test's own network, and ends before it."""
@@ -329,9 +335,8 @@ def test_recent_requests(example: Run, endpoint: Endpoint) -> None:
 
 
 @pytest.mark.slow
-def test_statsd(example: Run, endpoint: Endpoint, tmp_path: Path) -> None:
+def test_statsd(statsd_command: list[str], example: Run, endpoint: Endpoint, tmp_path: Path) -> None:
     """Etsy's daemon on port 8125 has counted every request within the 10 s of gaugeIntervalMs."""
-    command = required(statsd)
     endpoint(DOG)
     folder = tmp_path / "statsd"
     folder.mkdir()
@@ -345,7 +350,7 @@ def test_statsd(example: Run, endpoint: Endpoint, tmp_path: Path) -> None:
         "backends": ["./backends/console"],
     }
     (folder / "config.js").write_text(json.dumps(settings))
-    with running([*command, "config.js"], folder, 8126):
+    with running([*statsd_command, "config.js"], folder, 8126):
         mesh = example("statsd.yaml")
         for _ in range(25):
             assert mesh.get(host="dog").status == 200
