@@ -121,7 +121,7 @@ class World:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.shared.run)
             nursery.start_soon(self._drain)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await test(self)
             nursery.cancel_scope.cancel()
 

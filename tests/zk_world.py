@@ -55,7 +55,7 @@ class ZkWorld(World):
 
         super().run(with_task)
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
         """As in :class:`World`, but also for conditions that the server changes."""
         with trio.move_on_after(seconds):
             while not holds():  # noqa: ASYNC110 - what another process does has no event
