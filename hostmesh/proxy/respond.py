@@ -35,7 +35,8 @@ def error_answer(
     if clear:
         body = b"request failed" + (b", id " + reqid if reqid else b"") + b"\n"
         return answer(error.status, body, connection=connection, head_only=head_only)
-    first = error.message.strip().partition("\n")[0]
+    # The first line alone says "Unable to route request!"; the second says why.
+    first = " ".join([line for line in error.message.splitlines() if line][:2])
     extra = b"l5d-err: " + encode_err(f"{error.reason.value}: {first}") + b"\r\n"
     if error.reason is Reason.OVERLOADED:
         # What finagle and Linkerd callers take for "not processed, safe to send again" (reference 7).
