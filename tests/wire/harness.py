@@ -191,10 +191,15 @@ class Hostmesh:
         return self.ports["port"]
 
     def client(
-        self, port: str = "port", *, timeout: float = 10.0, receive_buffer: int | None = None
+        self,
+        port: str = "port",
+        *,
+        timeout: float = 10.0,
+        receive_buffer: int | None = None,
+        source: str | None = None,
     ) -> RawClient:
-        """A new connection to the server whose port has that name."""
-        return RawClient(self.ports[port], timeout=timeout, receive_buffer=receive_buffer)
+        """A new connection to the server whose port has that name, from the loopback address ``source``."""
+        return RawClient(self.ports[port], timeout=timeout, receive_buffer=receive_buffer, source=source)
 
     def get(self, target: str = "/", *, host: str = "web", port: str = "port", **fields: str) -> Response:
         """One GET on its own connection; ``fields`` in Python spelling: ``l5d_dtab="..."``."""

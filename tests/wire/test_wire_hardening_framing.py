@@ -553,20 +553,23 @@ def test_f20_switching_protocols_unasked_is_bad_gateway(hostile: Lab) -> None:
     assert (outcome.statuses, outcome.reason) == ([502], "bad-response")
 
 
+OTHER_PROTOCOLS = [
+    (b"GET /\r\n\r\n", 400),
+    (b"GET / HTTP/2.0\r\nHost: web\r\n\r\n", 505),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"GET / HTTP/1.2\r\nHost: web\r\n\r\n", 505),
+    (b"GET / HTP/1.1\r\nHost: web\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)), 400),
+    (b"get / http/1.1\r\nHost: web\r\n\r\n", 400),
+    (b"GET  / HTTP/1.1\r\nHost: web\r\n\r\n", 400),
+    (b"GET / HTTP/1.1 \r\nHost: web\r\n\r\n", 400),
+    (b" GET / HTTP/1.1\r\nHost: web\r\n\r\n", 400),
+]
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
-    [
-        (b"GET /\r\n\r\n", 400),
-        (b"GET / HTTP/2.0\r\nHost: web\r\n\r\n", 505),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-        (b"GET / HTTP/1.2\r\nHost: web\r\n\r\n", 505),
-        (b"GET / HTP/1.1\r\nHost: web\r\n\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)), 400),
-        (b"get / http/1.1\r\nHost: web\r\n\r\n", 400),
-        (b"GET  / HTTP/1.1\r\nHost: web\r\n\r\n", 400),
-        (b"GET / HTTP/1.1 \r\nHost: web\r\n\r\n", 400),
-        (b" GET / HTTP/1.1\r\nHost: web\r\n\r\n", 400),
-    ],
+    OTHER_PROTOCOLS,
     ids=[
         "0.9",
         "2.0",
@@ -582,8 +585,10 @@ def test_f20_switching_protocols_unasked_is_bad_gateway(hostile: Lab) -> None:
 )
 def test_f21_other_protocols_are_refused(hostile: Lab, data: bytes, status: int) -> None:
     """F21: what is not HTTP/1 gets a clean answer, one log line, and the end of the connection."""
-    with hostile.mesh.client() as client:
-        caller = f"127.0.0.1:{client.local_port}"
+    # An address of its own: the log may have a line of an earlier caller with the same port.
+    source = f"127.8.0.{OTHER_PROTOCOLS.index((data, status)) + 1}"
+    with hostile.mesh.client(source=source) as client:
+        caller = f"{source}:{client.local_port}"
         client.send(data)
         response = client.response()
         assert client.read_until_close() == b""

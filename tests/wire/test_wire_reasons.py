@@ -35,8 +35,10 @@ def test_status_header_counter_and_log_agree(stage: Stage, case: Case) -> None:
     counter = f"rt/{case.label}/server/127.0.0.1/{stage.mesh.ports[case.port]}/failures/{case.reason.value}"
     before = stage.mesh.metrics().get(counter, 0)
 
-    with stage.mesh.client(case.port) as client:
-        caller = f"127.0.0.1:{client.local_port}"
+    # An address of its own: the kernel soon gives a port out again, and the log has the lines of all cases.
+    source = f"127.7.0.{CASES.index(case) + 1}"
+    with stage.mesh.client(case.port, source=source) as client:
+        caller = f"{source}:{client.local_port}"
         response = case.run(stage, client)
     line = log_line(stage, caller)
 
