@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from attrs import frozen
 
@@ -74,6 +74,9 @@ class Classifier:
     """5xx and errors are failures; those of the ``retryable`` methods (upper case) may be retried."""
 
     __slots__ = ("_retryable",)
+
+    reads_trailers: ClassVar[bool] = False
+    """Whether the verdict may come with the end of a response: then it is a ``GrpcClassifier``."""
 
     def __init__(self, retryable: frozenset[bytes] = frozenset()) -> None:
         self._retryable = retryable
