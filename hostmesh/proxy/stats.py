@@ -3,63 +3,41 @@
 from __future__ import annotations
 
 from hostmesh.base.reasons import Reason
-from hostmesh.telemetry.metrics import Counter, Scope
+from hostmesh.telemetry.metrics import UNSORTED, Counter, Scope
 
 
 class ScopeStats:
-    """requests, success, failures, request_latency_ms, status/* and time/* below one node of the metrics tree.
+    """requests, success, failures, request_latency_ms and status/* below one node of the metrics tree.
 
-    ``done`` is on the path of every request: it touches attributes only, and a status code costs one dict look-up
-    after its first appearance.
+    ``done`` is on the path of every request: one addition and one sample.
     """
 
-    __slots__ = (
-        "_by_status",
-        "_scope",
-        "failures",
-        "latency",
-        "pending",
-        "reasons",
-        "requests",
-        "success",
-    )
+    __slots__ = ("_counts", "_latency", "_samples", "_scope", "_tally", "pending", "reasons")
 
     def __init__(self, scope: Scope, *, statuses: bool) -> None:
         self._scope = scope
-        self.requests = scope.counter("requests")
-        self.success = scope.counter("success")
-        self.failures = scope.counter("failures")
-        self.latency = scope.stat("request_latency_ms", scale=1000)
+        self._tally = scope.tally()
+        if statuses:
+            self._tally.count_statuses(scope)
+        self._counts = self._tally.counts
+        self._latency = scope.stat("request_latency_ms", scale=1000)
+        self._samples = self._latency.unsorted
         self.pending = 0
         scope.gauge("pending", lambda: float(self.pending))
         self.reasons: dict[str, Counter] = {}
-        self._by_status: dict[int, tuple[Counter, Counter]] | None = {} if statuses else None
 
     def done(self, status: int, micros: int, ok: bool) -> None:
         """Account one finished request: its status (0 if none reached the caller), latency in us, and verdict."""
-        self.requests.value += 1
-        if ok:
-            self.success.value += 1
+        counts = self._counts
+        outcome = status if ok else ~status
+        if outcome in counts:
+            counts[outcome] += 1
         else:
-            self.failures.value += 1
-        self.latency.add(micros)
-        statuses = self._by_status
-        if statuses is not None:
-            pair = statuses.get(status)
-            if pair is None:
-                pair = self._status(status)
-            pair[0].value += 1
-            pair[1].value += 1
-
-    def _status(self, status: int) -> tuple[Counter, Counter]:
-        assert self._by_status is not None
-        node = self._scope.scope("status")
-        if 100 <= status <= 599:
-            pair = (node.counter(str(status)), node.counter(f"{status // 100}XX"))
-        else:
-            pair = (node.counter("error"), node.counter("none"))
-        self._by_status[status] = pair
-        return pair
+            self._tally.first(outcome)
+        samples = self._samples
+        samples.append(micros)
+        if len(samples) >= UNSORTED:
+            self._latency.sort()
 
     def failed(self, reason: Reason) -> None:
         """Count a reason under ``failures/<reason>``; the request itself is counted by :meth:`done`."""

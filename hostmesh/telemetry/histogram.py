@@ -25,10 +25,7 @@ BUCKETS = ((32 - K - 1) << K) + (1 << (K + 1))
 
 
 def index(value: int) -> int:
-    """The bucket of ``value``, a whole number from 0 to :data:`MAX_VALUE`.
-
-    ``Stat.add`` repeats these two lines instead of calling them: a call would double its cost.
-    """
+    """The bucket of ``value``, a whole number from 0 to :data:`MAX_VALUE`."""
     e = value.bit_length() - (K + 1)
     return value if e <= 0 else (e << K) + (value >> e)
 
