@@ -1,4 +1,4 @@
-"""Identifiers and classifiers that parse and cannot run yet (linkerd1.md 3.2, 6.7)."""
+"""Classifiers that parse and cannot run yet (linkerd1.md 6.7)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from attrs import frozen
 from hostmesh.base.plugin import PluginConfig
 from hostmesh.config import later_reasons as later
 from hostmesh.config.shape import Bounds
-from hostmesh.config.types import Positive
-
-
-@frozen(kw_only=True)
-class HeaderPathIdentifierConfig(PluginConfig):
-    """h2: the first segments of a header's path; for gRPC 2 is service and method, 1 the service."""
-
-    unavailable: ClassVar[str | None] = later.H2
-
-    header: str = ":path"
-    """The header."""
-    segments: Positive | None = None
-    """How many. Default: all."""
 
 
 @frozen(kw_only=True)
@@ -29,31 +16,6 @@ class H2ClassifierConfig(PluginConfig):
     """A classifier of h2 responses."""
 
     unavailable: ClassVar[str | None] = later.H2
-
-
-@frozen(kw_only=True)
-class H2NonRetryable5XXConfig(H2ClassifierConfig):
-    """5xx are failures, none is retried."""
-
-
-@frozen(kw_only=True)
-class H2RetryableRead5XXConfig(H2ClassifierConfig):
-    """5xx of GET, HEAD, OPTIONS, TRACE are retried."""
-
-
-@frozen(kw_only=True)
-class H2RetryableIdempotent5XXConfig(H2ClassifierConfig):
-    """And of PUT and DELETE."""
-
-
-@frozen(kw_only=True)
-class H2RetryableAll5XXConfig(H2ClassifierConfig):
-    """5xx of every method but CONNECT are retried."""
-
-
-@frozen(kw_only=True)
-class H2AllSuccessfulConfig(H2ClassifierConfig):
-    """Every response is a success."""
 
 
 GrpcStatus = Annotated[int, Bounds(0, 16)]

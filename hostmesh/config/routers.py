@@ -179,8 +179,6 @@ class HttpRouterConfig(RouterConfig):
 class H2RouterConfig(RouterConfig):
     """HTTP/2 and gRPC."""
 
-    unavailable: ClassVar[str | None] = "HTTP/2 arrives in a later version"
-
     servers: tuple[H2ServerConfig, ...] = ()
     """Where callers connect, at least one."""
     service: Policy[H2ServiceParams] = field(metadata=policy_metadata(H2ServiceParams))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeAlias
 
 from attrs import evolve
 
 from hostmesh.base.backoff import Constant
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.policies import ClientParams, HttpClientParams, Policy, ServiceParams
-from hostmesh.config.routers import HttpRouterConfig
-from hostmesh.config.servers import ForwardedHeaderConfig, HttpServerConfig
+from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
+from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
 from hostmesh.daemon.shared import Shared, local_ips
 from hostmesh.naming.bind import Mount, mount
 from hostmesh.naming.bound import BoundName
@@ -35,6 +35,9 @@ from hostmesh.telemetry.metrics import Scope
 
 FOREVER = 10 * 365 * 86400.0
 """Seconds that stand for "never" where a number is needed."""
+
+AnyHttpRouter: TypeAlias = HttpRouterConfig | H2RouterConfig
+"""A router of HTTP, of either version: its servers take both."""
 
 
 class Namers:
@@ -90,7 +93,7 @@ def transformer_deps(shared: Shared) -> TransformerDeps:
     )
 
 
-def build_interpreter(shared: Shared, config: HttpRouterConfig, namers: Namers) -> Interpreter:
+def build_interpreter(shared: Shared, config: AnyHttpRouter, namers: Namers) -> Interpreter:
     assert config.interpreter is not None
     return config.interpreter.mk(
         InterpreterDeps(
@@ -108,7 +111,7 @@ def build_interpreter(shared: Shared, config: HttpRouterConfig, namers: Namers) 
 
 def build_router(
     shared: Shared,
-    config: HttpRouterConfig,
+    config: AnyHttpRouter,
     interpreter: Interpreter,
     donor: Callable[[Path], ClientStack | None],
 ) -> Router:
@@ -246,16 +249,15 @@ def client_settings_of(params: ClientParams) -> ClientSettings:
     return settings
 
 
-def server_settings_of(shared: Shared, router: HttpRouterConfig, config: HttpServerConfig) -> ServerSettings:
+def server_settings_of(
+    shared: Shared, router: AnyHttpRouter, config: HttpServerConfig | H2ServerConfig
+) -> ServerSettings:
     session = config.server_session
     sockets = config.socket_options
     forwarded = config.add_forwarded_header
-    return ServerSettings(
+    settings = ServerSettings(
         name=f"{config.ip}/{config.port}",
-        limits=Limits(
-            max_initial_line=router.max_initial_line_kb * 1024,
-            max_head_bytes=router.max_headers_kb * 1024,
-        ),
+        limits=Limits(),
         clear_context=config.clear_context,
         max_concurrent=config.max_concurrent_requests,
         max_call_depth=config.max_call_depth,
@@ -263,14 +265,26 @@ def server_settings_of(shared: Shared, router: HttpRouterConfig, config: HttpSer
         idle_time=FOREVER if session.idle_time_ms is None else session.idle_time_ms / 1000,
         life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
         forwarded=None if forwarded is None else forwarded_of(shared, router.name, forwarded),
-        timestamp_header=None if config.timestamp_header is None else config.timestamp_header.encode("ascii"),
-        stream_after=router.stream_after_content_length_kb * 1024,
-        streaming=router.streaming_enabled,
-        max_error_body=router.max_err_response_kb * 1024,
-        compression_level=router.compression_level,
         read_timeout=None if sockets.read_timeout_ms is None else sockets.read_timeout_ms / 1000,
         write_timeout=None if sockets.write_timeout_ms is None else sockets.write_timeout_ms / 1000,
+        upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
+        tunnel_idle=FOREVER if config.tunnel_idle_time_ms is None else config.tunnel_idle_time_ms / 1000,
     )
+    if isinstance(config, HttpServerConfig) and config.timestamp_header is not None:
+        settings = evolve(settings, timestamp_header=config.timestamp_header.encode("ascii"))
+    if isinstance(router, HttpRouterConfig):
+        settings = evolve(
+            settings,
+            limits=Limits(
+                max_initial_line=router.max_initial_line_kb * 1024,
+                max_head_bytes=router.max_headers_kb * 1024,
+            ),
+            stream_after=router.stream_after_content_length_kb * 1024,
+            streaming=router.streaming_enabled,
+            max_error_body=router.max_err_response_kb * 1024,
+            compression_level=router.compression_level,
+        )
+    return settings
 
 
 def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> ForwardedLine:
@@ -283,10 +297,12 @@ def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> F
     def line(ex: Exchange) -> bytes:
         session = ex.caller
         server, caller = session.parties(label, rng)
-        return forwarded.line(server, caller, ex.head.host, "http", rng)
+        key = "authority" if ex.head.version == 20 else "host"
+        return forwarded.line(server, caller, ex.head.host, "http", rng, key=key)
 
     return line
 
 
-def http_routers(config: LinkerConfig) -> list[HttpRouterConfig]:
-    return [cast(HttpRouterConfig, router) for router in config.routers if router.protocol == "http"]
+def http_routers(config: LinkerConfig) -> list[AnyHttpRouter]:
+    """The routers that carry HTTP, of either version."""
+    return [router for router in config.routers if isinstance(router, HttpRouterConfig | H2RouterConfig)]

@@ -11,8 +11,7 @@ import trio
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.var import Ok
 from hostmesh.config.load import read_file
-from hostmesh.config.routers import HttpRouterConfig
-from hostmesh.daemon.build import Namers, build_interpreter, http_routers
+from hostmesh.daemon.build import AnyHttpRouter, Namers, build_interpreter, http_routers
 from hostmesh.daemon.run import Base, checked
 from hostmesh.naming.bound import BoundLeaf, BoundUnion
 from hostmesh.naming.delegate import DelegateTree
@@ -50,7 +49,7 @@ def main_delegate(args: argparse.Namespace) -> int:
 
 
 async def _delegate(
-    base: Base, router: HttpRouterConfig, namers: Namers, path: Path, extra: Dtab
+    base: Base, router: AnyHttpRouter, namers: Namers, path: Path, extra: Dtab
 ) -> DelegateTree:
     shared = base.shared
     async with trio.open_nursery() as nursery:

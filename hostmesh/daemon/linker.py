@@ -15,10 +15,10 @@ import trio
 
 from hostmesh.base.errors import ConfigError
 from hostmesh.config.model import LinkerConfig, unavailable
-from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.servers import ServerConfig
 from hostmesh.daemon.announce import Announcers
 from hostmesh.daemon.build import (
+    AnyHttpRouter,
     Namers,
     build_interpreter,
     build_router,
@@ -112,7 +112,7 @@ class Linker:
             loop = shared.loop
             loop.call_at(loop.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
 
-    def _interpreter(self, config: HttpRouterConfig, namers: Namers) -> tuple[str, Interpreter]:
+    def _interpreter(self, config: AnyHttpRouter, namers: Namers) -> tuple[str, Interpreter]:
         identity = repr((config.interpreter, [id(namer) for namer in namers.made]))
         known = self.interpreters.get(config.name)
         if known is not None and known[0] == identity:

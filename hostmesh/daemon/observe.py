@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from hostmesh.config.model import LinkerConfig
-from hostmesh.config.routers import HttpRouterConfig
-from hostmesh.daemon.build import http_routers
+from hostmesh.config.routers import H2RouterConfig
+from hostmesh.daemon.build import AnyHttpRouter, http_routers
 from hostmesh.proxy.recorder import Recorder
 from hostmesh.telemeters.access_log import AccessLog
 from hostmesh.telemeters.canonical import CanonicalLog
@@ -76,30 +76,30 @@ class Observers:
         shown = [sink for sink in telemeters.values() if hasattr(sink, "on_exchange")]
         for router in http_routers(config):
             sinks: list[RecordSink] = [*canonical.values(), *shown]
-            path = router.http_access_log
-            if path is not None:
-                access_log = self._access_log(access_logs, router, deps)
+            access_log = self._access_log(access_logs, router, deps)
+            if access_log is not None:
                 sinks.append(access_log)
             recorders[router.name] = Recorder(router.name, shared.env, sinks)
         self._next = (telemeters, access_logs, canonical, recorders)
         return recorders
 
     def _access_log(
-        self, made: dict[str, AccessLog], router: HttpRouterConfig, deps: TelemeterDeps
-    ) -> AccessLog:
-        assert router.http_access_log is not None
-        policy = router.http_access_log_roll_policy
-        rotate = router.http_access_log_rotate_count
-        key = repr((router.name, router.http_access_log, policy, router.http_access_log_append, rotate))
+        self, made: dict[str, AccessLog], router: AnyHttpRouter, deps: TelemeterDeps
+    ) -> AccessLog | None:
+        h2 = isinstance(router, H2RouterConfig)
+        if isinstance(router, H2RouterConfig):
+            path, policy = router.h2_access_log, router.h2_access_log_roll_policy
+            append, rotate = router.h2_access_log_append, router.h2_access_log_rotate_count
+        else:
+            path, policy = router.http_access_log, router.http_access_log_roll_policy
+            append, rotate = router.http_access_log_append, router.http_access_log_rotate_count
+        if path is None:
+            return None
+        key = repr((router.name, path, policy, append, rotate, h2))
         access_log = made.get(key) or self.access_logs.get(key)
         if access_log is None:
             access_log = AccessLog(
-                deps,
-                router.name,
-                router.http_access_log,
-                roll_policy=policy,
-                append=router.http_access_log_append,
-                rotate_count=rotate,
+                deps, router.name, path, roll_policy=policy, append=append, rotate_count=rotate, h2=h2
             )
         made[key] = access_log
         return access_log

@@ -129,15 +129,20 @@ class Forwarded:
     by: Labeler
     for_: Labeler
 
-    def line(self, server: Party, caller: Party, host: bytes, proto: str, rng: Random) -> bytes:
-        """The header line, CRLF included, for a request that arrived on ``server`` from ``caller``."""
-        return render(self.by(server, rng), self.for_(caller, rng), host, proto)
+    def line(
+        self, server: Party, caller: Party, host: bytes, proto: str, rng: Random, *, key: str = "host"
+    ) -> bytes:
+        """The header line, CRLF included, for a request that arrived on ``server`` from ``caller``.
+
+        ``key`` is what ``host`` is called: ``authority`` for a request that came by HTTP/2, as Linkerd 1 has it.
+        """
+        return render(self.by(server, rng), self.for_(caller, rng), host, proto, key)
 
 
-def render(by: str, for_: str, host: bytes, proto: str) -> bytes:
+def render(by: str, for_: str, host: bytes, proto: str, key: str = "host") -> bytes:
     """The header line, CRLF included. ``by`` and ``for_`` are labels as labelers make them; no host, no ``host=``."""
     pairs = [f"by={by}", f"for={for_}"]
     if host:
-        pairs.append(f"host={quoted(host.decode('latin-1'))}")
+        pairs.append(f"{key}={quoted(host.decode('latin-1'))}")
     pairs.append(f"proto={proto}")
     return f"Forwarded: {';'.join(pairs)}\r\n".encode("ascii")

@@ -163,6 +163,42 @@ class PathSegments(_Base):
         return rest + mark + query
 
 
+class HeaderPath(_Base):
+    """The first segments of the path in a header: of a gRPC call two are service and method, one is the service."""
+
+    kind = "io.l5d.header.path"
+
+    def __init__(self, prefix: Path, header: str, segments: int | None) -> None:
+        super().__init__(prefix)
+        self._header = header
+        self._name = header.lower().encode("ascii")
+        self._is_target = self._name == b":path"
+        self._segments = segments
+
+    def _value(self, head: HeadFacts) -> bytes:
+        return head.target if self._is_target else head.get(self._name) or b""
+
+    def key(self, head: HeadFacts) -> Hashable | None:
+        path = self._value(head).partition(b"?")[0].rstrip(b"/")
+        n = self._segments
+        if n is None:
+            return path
+        parts = path.split(b"/", n + 1)
+        return b"/".join(parts[: n + 1]) if len(parts) > n else ()
+
+    def identify(self, head: HeadFacts) -> Path | NotIdentified:
+        value = self._value(head)
+        if not value:
+            return NotIdentified(f"{self._header} header is absent")
+        if not value.startswith(b"/"):
+            return NotIdentified(f"{self._header} header is not a path")
+        segments = _path_segments(value)
+        wanted = len(segments) if self._segments is None else self._segments
+        if not segments or len(segments) < wanted:
+            return NotIdentified(f"not enough segments in {self._header}")
+        return checked(self._prefix, segments[:wanted])
+
+
 class Static(_Base):
     """Always the same path."""
 
@@ -255,6 +291,26 @@ class PathConfig(IdentifierConfig):
 
     def mk(self, prefix: Path) -> Identifier:
         return PathSegments(prefix, self.segments, self.consume)
+
+
+@frozen(kw_only=True)
+class HeaderPathConfig(IdentifierConfig):
+    """h2: the first segments of a header's path; for gRPC 2 is service and method, 1 the service."""
+
+    header: str = ":path"
+    """Name of the header. Default ``:path``."""
+
+    segments: int | None = None
+    """How many, 1 to 64; a request with fewer is not identified. Default: all."""
+
+    def check(self) -> list[str]:
+        mistakes = _check_header(self.header)
+        if self.segments is not None and not 1 <= self.segments <= MAX_SEGMENTS:
+            mistakes.append(f"segments: found {self.segments}, expected 1 to {MAX_SEGMENTS}")
+        return mistakes
+
+    def mk(self, prefix: Path) -> Identifier:
+        return HeaderPath(prefix, self.header, self.segments)
 
 
 @frozen(kw_only=True)

@@ -166,7 +166,7 @@ def test_ip_has_one_spelling(ip: str, expected: str) -> None:
 
 
 def test_h2_router_has_its_own_defaults() -> None:
-    """An h2 router listens on 4142, and says that it cannot run."""
+    """An h2 router listens on 4142."""
     config = fine("routers:\n- protocol: h2\n  servers: [{}]\n")
     (router,) = config.routers
 
@@ -174,9 +174,7 @@ def test_h2_router_has_its_own_defaults() -> None:
     assert [type(server) for server in router.servers] == [H2ServerConfig]
     assert (router.servers[0].port, router.servers[0].max_concurrent_streams_per_connection) == (4142, 100)
     assert router.service.effective([]).classification_timeout_ms == 100
-    assert unavailable(config) == [
-        "f:2: routers[0]: the protocol h2 cannot run yet: HTTP/2 arrives in a later version"
-    ]
+    assert unavailable(config) == []
 
 
 def test_usage_is_accepted() -> None:
@@ -258,7 +256,7 @@ def test_load_file_raises_the_whole_report(tmp_path: FilePath) -> None:
     assert [line.removeprefix(f"{file}:") for line in str(caught.value).splitlines()] == [
         "1: routers: found no routers, expected at least one (NoRoutersSpecified)",
         "2: zzz: found the unknown key 'zzz', expected one of: "
-        "accessLog, admin, namers, plugins, routers, seed, telemetry, usage, warmStart",
+        "accessLog, admin, namers, plugins, registryGuard, routers, seed, telemetry, usage, warmStart",
     ]
 
 

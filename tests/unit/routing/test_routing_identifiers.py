@@ -9,6 +9,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.naming.path import Path
 from hostmesh.routing.identifiers import (
     HeaderConfig,
+    HeaderPathConfig,
     HeaderTokenConfig,
     IdentifierConfig,
     MethodAndHostConfig,
@@ -57,6 +58,14 @@ def identified(config: IdentifierConfig, head: Head, prefix: Path = SVC) -> str:
         (HeaderTokenConfig(header="X-Version"), Head(x_version=b"v2"), "/svc/v2"),
         (HeaderTokenConfig(header="X-Version"), Head(), "X-Version header is absent"),
         (HeaderTokenConfig(header="X-Version"), Head(x_version=b""), "X-Version header is absent"),
+        (HeaderPathConfig(), Head(target=b"/a.Greeter/Hello?x=/y"), "/svc/a.Greeter/Hello"),
+        (HeaderPathConfig(segments=1), Head(target=b"/a.Greeter/Hello"), "/svc/a.Greeter"),
+        (HeaderPathConfig(segments=2), Head(target=b"/a.Greeter/Hello/"), "/svc/a.Greeter/Hello"),
+        (HeaderPathConfig(segments=2), Head(target=b"/a.Greeter/"), "not enough segments in :path"),
+        (HeaderPathConfig(), Head(target=b"/"), "not enough segments in :path"),
+        (HeaderPathConfig(), Head(target=b"*"), ":path header is not a path"),
+        (HeaderPathConfig(header="x-path"), Head(x_path=b"/a/b?c"), "/svc/a/b"),
+        (HeaderPathConfig(header="x-path"), Head(), "x-path header is absent"),
         (HeaderConfig(), Head(l5d_name=b"/a/b"), "/svc/a/b"),
         (HeaderConfig(), Head(), "l5d-name header is absent"),
         (HeaderConfig(header="X-Name"), Head(x_name=b"/$/inet/127.0.0.1/80"), "/svc/$/inet/127.0.0.1/80"),
@@ -179,6 +188,8 @@ def test_most_consume_nothing(config: IdentifierConfig) -> None:
     ("config", "head", "other"),
     [
         (HeaderTokenConfig(), Head(b"/a", host=b"web"), Head(b"/b", host=b"web", method=b"POST")),
+        (HeaderPathConfig(segments=1), Head(b"/a/b"), Head(b"/a?c")),
+        (HeaderPathConfig(), Head(b"/a/b"), Head(b"/a/b/?c")),
         (HeaderTokenConfig(header="X-V"), Head(b"/a", x_v=b"1"), Head(b"/b", x_v=b"1")),
         (HeaderConfig(), Head(b"/a", l5d_name=b"/x"), Head(b"/b", l5d_name=b"/x")),
         (MethodAndHostConfig(), Head(b"/a"), Head(b"/b?c")),
@@ -211,6 +222,13 @@ def test_refusals_have_keys_too(config: IdentifierConfig, head: Head, other: Hea
     assert identifier.key(head) == identifier.key(other)
     assert isinstance(identifier.identify(head), NotIdentified)
     assert identifier.identify(head) == identifier.identify(other)
+
+
+def test_what_is_no_path_has_a_key_of_its_own() -> None:
+    """A header without a slash in front is not remembered as the path that follows its first slash."""
+    identifier = HeaderPathConfig(header="x-path", segments=1).mk(SVC)
+
+    assert identifier.key(Head(x_path=b"a/b")) != identifier.key(Head(x_path=b"/b"))
 
 
 def test_names_with_a_whole_target_are_not_remembered() -> None:
