@@ -433,10 +433,22 @@ CASES = [
 LAST = case(Reason.DRAINING, 503, "no answer within `shutdownGraceMs` after SIGTERM", while_hanging("web"))
 """Needs a daemon of its own, which it ends; its counter is gone with the process."""
 
+CUT = "none, the stream or its connection ends"
 ELSEWHERE = {
-    Reason.TLS_HANDSHAKE: "needs TLS",
-    Reason.TLS_NAME_MISMATCH: "needs TLS",
+    Reason.LIMIT_RESETS: (CUT, "over 100 HTTP/2 streams reset within 10 s, or half of more than 200"),
+    Reason.LIMIT_CONTROL_FRAMES: (
+        CUT,
+        "over 1,000 HTTP/2 frames at once, or 100 per second, that carry nothing",
+    ),
+    Reason.LIMIT_STALLED: (CUT, "an HTTP/2 window that stays closed for 30 s"),
+    Reason.LIMIT_BUFFERED: (
+        CUT,
+        "over 1 MiB waits for the windows of one HTTP/2 connection, most of it here",
+    ),
+    Reason.TLS_HANDSHAKE: ("502", "needs TLS"),
+    Reason.TLS_NAME_MISMATCH: ("502", "needs TLS"),
 }
+"""Reasons that need more than a few bytes of HTTP/1.1: what is answered, and how they are met."""
 
 
 def page() -> str:
@@ -444,7 +456,7 @@ def page() -> str:
     rows = [
         f"| `{c.reason.value}` | {c.status or 'none, the caller is gone'} | {c.how} |" for c in [*CASES, LAST]
     ]
-    rows += [f"| `{reason.value}` | 502 | {why} |" for reason, why in ELSEWHERE.items()]
+    rows += [f"| `{reason.value}` | {status} | {why} |" for reason, (status, why) in ELSEWHERE.items()]
     return TEXT + "\n".join(rows) + "\n"
 
 
