@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h1_body import chunk, last_chunk
 from hostmesh.protocol.h1_head import CHUNKED, UNTIL_CLOSE
-from hostmesh.protocol.h1_write import response_head
+from hostmesh.protocol.h1_write import answer, response_head
 from hostmesh.proxy.compress import Compressor, compressor_for
 from hostmesh.proxy.forwarded import Party, random_label
 from hostmesh.proxy.respond import error_answer
@@ -178,9 +178,8 @@ class CallerAnswers(CallerConnection):
         )
         self._after(0.0)
 
-    def send_whole(self, ex: Exchange, data: bytes) -> None:
-        """A whole response made here (status service, diagnostics)."""
-        self._transport.write(data)
+    def send_answer(self, ex: Exchange, status: int, body: bytes) -> None:
+        self._transport.write(answer(status, body, RESPONSE_LINES))
         self._after(0.0)
 
     def _write_error(self, error: MeshError, reqid: bytes) -> None:

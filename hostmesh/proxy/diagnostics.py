@@ -14,7 +14,6 @@ from hostmesh.base.reasons import Reason
 from hostmesh.base.var import Ok
 from hostmesh.naming import nametree
 from hostmesh.naming.path import Path
-from hostmesh.protocol.h1_write import answer
 
 if TYPE_CHECKING:
     from hostmesh.naming.delegate import DelegateTree
@@ -67,12 +66,12 @@ def answer_here(ex: Exchange, client: ClientStack, node: EndpointStack, now: flo
     body = context_block(ex, client, node, now) if ex.diagnosis.add_context else b""
     ex.committed = True
     ex.status = 200
-    ex.caller.send_whole(ex, answer(200, body, b"Via: 1.1 hostmesh\r\n"))
+    ex.caller.send_answer(ex, 200, body)
     ex.finish(200, ok=True)
 
 
 def with_context(ex: Exchange, head: ResponseHead, chunk: bytes, done: bool, now: float) -> bytes:
-    """The whole answer to the caller for an endpoint's answer: its body with our block behind it.
+    """The body of the answer to the caller for an endpoint's answer: its body with our block behind it.
 
     A body that has not arrived whole is replaced by a note that says what it would have been.
     """
@@ -81,11 +80,9 @@ def with_context(ex: Exchange, head: ResponseHead, chunk: bytes, done: bool, now
     assert endpoint is not None
     block = context_block(ex, client, endpoint, now)
     if done and head.content_length >= 0:
-        body = chunk + (b"\n" if chunk else b"") + block
-    else:
-        status = b"HTTP/1.1 %d %b\n" % (head.status, head.reason)
-        body = head.block.replace(b"\r\n", b"\n") + status + STREAMED_NOTE + b"\n" + block
-    return answer(head.status, body, b"Via: 1.1 hostmesh\r\n")
+        return chunk + (b"\n" if chunk else b"") + block
+    status = b"HTTP/1.1 %d %b\n" % (head.status, head.reason)
+    return head.block.replace(b"\r\n", b"\n") + status + STREAMED_NOTE + b"\n" + block
 
 
 def context_block(ex: Exchange, client: ClientStack, node: EndpointStack, now: float) -> bytes:

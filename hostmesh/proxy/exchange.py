@@ -69,6 +69,8 @@ class Exchange:
     """Request bytes not yet, or for a replayable request possibly again, to be sent."""
     request_done = True
     request_trailers = b""
+    upgrade: bytes | None = None
+    """What of the caller's Upgrade goes on to the endpoint, whose 101 then makes a tunnel of both connections."""
     drop: frozenset[bytes] = frozenset()
     """Lower-case names of fields that another propagator owns: cut, then written anew."""
     simple = True
@@ -310,7 +312,7 @@ class Exchange:
         self.committed = True
         self.status = status
         if self.diagnosis is not None and self.diagnosis.add_context:
-            self.caller.send_whole(self, with_context(self, head, chunk, done, now))
+            self.caller.send_answer(self, status, with_context(self, head, chunk, done, now))
             self._drop_answer(done, self.verdict, now)
             self.finish(status, ok=self.verdict is SUCCESS, now=now)
             return
@@ -338,6 +340,18 @@ class Exchange:
     def _informational(self, head: ResponseHead) -> None:
         self.informational += 1
         self.caller.send_informational(self, head)
+
+    def switched(self, head: ResponseHead, now: float) -> None:
+        """The endpoint's 101: request and response are over, and what comes next is a tunnel's (``tunnel.py``)."""
+        self.ttfb = now - self.attempt_start
+        self.response = head
+        self.committed = True
+        self.status = head.status
+        self.session = None
+        if self.total_timer is not None:
+            self.total_timer.cancel()
+            self.total_timer = None
+        self._close_attempt(SUCCESS, now)
 
     def _drop_answer(self, done: bool, verdict: Verdict, now: float) -> None:
         # An answer already complete leaves its connection usable; one still coming is cheaper to cut than to read.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h1_head import ResponseHead
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.forwarded import Party
+    from hostmesh.proxy.tunnel import Handover, Tunnel
 
 
 class CallerHalf(Protocol):
@@ -30,7 +31,13 @@ class CallerHalf(Protocol):
 
     def send_error(self, ex: Exchange, error: MeshError) -> None: ...
 
-    def send_whole(self, ex: Exchange, data: bytes) -> None: ...
+    def send_answer(self, ex: Exchange, status: int, body: bytes) -> None:
+        """A whole response made here that is no error (status service, diagnostics)."""
+        ...
+
+    def switch(self, ex: Exchange, head: ResponseHead, protocol: bytes, tunnel: Tunnel) -> Handover:
+        """Tell the caller that the endpoint has switched to ``protocol`` with ``head``, and give away what carries it."""
+        ...
 
     def cut(self) -> None:
         """The response cannot be completed: end the connection so that it does not look complete."""

@@ -19,6 +19,26 @@ RETRYABLE_REASONS = frozenset(
 )
 
 
+def error_parts(
+    error: MeshError, *, clear: bool, max_body: int, reqid: bytes = b""
+) -> tuple[bytes, bytes]:
+    """The field lines and the body of the response for ``error``, whatever protocol carries it.
+
+    ``clear`` is for untrusted callers: no ``l5d-*`` and no details, only the request id (hardening T8).
+    """
+    if clear:
+        return b"", b"request failed" + (b", id " + reqid if reqid else b"") + b"\n"
+    # The first line alone says "Unable to route request!"; the second says why.
+    first = " ".join([line for line in error.message.splitlines() if line][:2])
+    lines = b"l5d-err: " + encode_err(f"{error.reason.value}: {first}") + b"\r\n"
+    if error.reason is Reason.OVERLOADED:
+        # What finagle and Linkerd callers take for "not processed, safe to send again" (reference 7).
+        lines += b"Retry-After: 0\r\nfinagle-http-nack: true\r\n"
+    if error.sent is Sent.NOTHING and error.reason in RETRYABLE_REASONS:
+        lines += b"l5d-retryable: true\r\n"
+    return lines, (error.message.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")[:max_body]
+
+
 def error_answer(
     error: MeshError,
     *,
@@ -28,20 +48,6 @@ def error_answer(
     max_body: int,
     reqid: bytes = b"",
 ) -> bytes:
-    """The whole response for ``error``.
-
-    ``clear`` is for untrusted callers: no ``l5d-*`` and no details, only the request id (hardening T8).
-    """
-    if clear:
-        body = b"request failed" + (b", id " + reqid if reqid else b"") + b"\n"
-        return answer(error.status, body, connection=connection, head_only=head_only)
-    # The first line alone says "Unable to route request!"; the second says why.
-    first = " ".join([line for line in error.message.splitlines() if line][:2])
-    extra = b"l5d-err: " + encode_err(f"{error.reason.value}: {first}") + b"\r\n"
-    if error.reason is Reason.OVERLOADED:
-        # What finagle and Linkerd callers take for "not processed, safe to send again" (reference 7).
-        extra += b"Retry-After: 0\r\nfinagle-http-nack: true\r\n"
-    if error.sent is Sent.NOTHING and error.reason in RETRYABLE_REASONS:
-        extra += b"l5d-retryable: true\r\n"
-    body = (error.message.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")[:max_body]
-    return answer(error.status, body, extra, connection=connection, head_only=head_only)
+    """The whole HTTP/1.1 response for ``error``; the other arguments are those of :func:`error_parts`."""
+    lines, body = error_parts(error, clear=clear, max_body=max_body, reqid=reqid)
+    return answer(error.status, body, lines, connection=connection, head_only=head_only)

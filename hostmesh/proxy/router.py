@@ -16,7 +16,6 @@ from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
 from hostmesh.naming.trust import refusal
 from hostmesh.protocol.context import L5dPropagator, Propagator, root_trace
-from hostmesh.protocol.h1_write import answer
 from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.branch import Branch
 from hostmesh.proxy.cache import StackCache
@@ -326,7 +325,7 @@ class Router:
             return
         ex.committed = True
         ex.status = status
-        ex.caller.send_whole(ex, answer(status, b"", b"Via: 1.1 hostmesh\r\n"))
+        ex.caller.send_answer(ex, status, b"")
         ex.finish(status, ok=status < 500)
 
     def guard(self, fn: Callable[..., object], *args: Any) -> None:
