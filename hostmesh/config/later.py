@@ -14,13 +14,6 @@ from hostmesh.config.later_control import (
     TracelogConfig,
     ZipkinConfig,
 )
-from hostmesh.config.later_http import (
-    GrpcAlwaysRetryableConfig,
-    GrpcCompliantConfig,
-    GrpcDefaultConfig,
-    GrpcNeverRetryableConfig,
-    GrpcRetryableStatusCodesConfig,
-)
 from hostmesh.config.later_namers import (
     CuratorNamerConfig,
 )
@@ -32,11 +25,6 @@ from hostmesh.config.later_thrift import (
 __all__ = [
     "ConsulInterpreterConfig",
     "CuratorNamerConfig",
-    "GrpcAlwaysRetryableConfig",
-    "GrpcCompliantConfig",
-    "GrpcDefaultConfig",
-    "GrpcNeverRetryableConfig",
-    "GrpcRetryableStatusCodesConfig",
     "K8sConfigMapInterpreterConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",

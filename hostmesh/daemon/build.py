@@ -9,7 +9,7 @@ from attrs import evolve
 
 from hostmesh.base.backoff import Constant
 from hostmesh.config.model import LinkerConfig
-from hostmesh.config.policies import ClientParams, HttpClientParams, Policy, ServiceParams
+from hostmesh.config.policies import ClientParams, H2ServiceParams, HttpClientParams, Policy, ServiceParams
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
 from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
 from hostmesh.daemon.shared import Shared, local_ips
@@ -205,7 +205,7 @@ def service_settings_of(params: ServiceParams) -> ServiceSettings:
     assert params.response_classifier is not None
     assert retries is not None
     budget = retries.budget
-    return ServiceSettings(
+    settings = ServiceSettings(
         classifier=params.response_classifier.mk(),
         backoff=Constant(0.0) if retries.backoff is None else retries.backoff.mk(),
         total_timeout_ms=params.total_timeout_ms,
@@ -213,6 +213,16 @@ def service_settings_of(params: ServiceParams) -> ServiceSettings:
         retry_min=budget.min_retries_per_sec,
         retry_percent=budget.percent_can_retry,
     )
+    if isinstance(params, H2ServiceParams):
+        assert params.classification_timeout_ms is not None
+        assert params.retry_buffer_size is not None
+        settings = evolve(
+            settings,
+            classification_time=params.classification_timeout_ms / 1000,
+            retry_request_bytes=params.retry_buffer_size.request_bytes,
+            retry_response_bytes=params.retry_buffer_size.response_bytes,
+        )
+    return settings
 
 
 def client_settings_of(params: ClientParams) -> ClientSettings:

@@ -18,6 +18,12 @@ class ServiceSettings:
     retry_ttl: float = 10.0
     retry_min: int = 10
     retry_percent: float = 0.2
+    classification_time: float = 0.1
+    """Seconds for which a response whose verdict comes with its end may be held back, so that it can be retried."""
+    retry_request_bytes: int = 16383
+    """Bytes of a request body that is forwarded as it comes and yet kept for another attempt."""
+    retry_response_bytes: int = 16383
+    """Bytes of a response that is held back."""
 
 
 @frozen(kw_only=True)
