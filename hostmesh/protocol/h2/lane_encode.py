@@ -29,6 +29,8 @@ MAX_LEARNED_NAMES: Final = 256
 """Names of one connection about which something is remembered. The rest is written literally."""
 MAX_LITERAL_NAMES: Final = 1024
 """Names whose literal form the process keeps; cleared when full, as names come from callers."""
+MAX_KNOWN_NAME: Final = 64
+"""Bytes of the longest name about which anything is remembered."""
 
 # Credentials must not be found by trying (RFC 7541, 7.1.3). Cookies only as short as a guess needs them, as h2.
 _SECRET_NAMES: Final = frozenset({b"authorization", b"proxy-authorization"})
@@ -79,9 +81,11 @@ def _named(form: tuple[int, int], name: bytes) -> bytes:
 def _plainly_named(name: bytes) -> bytes:
     known = _literal_names.get(name)
     if known is None:
-        if len(_literal_names) >= MAX_LITERAL_NAMES:
-            _literal_names.clear()
-        known = _literal_names[name] = _named(_PLAIN, name)
+        known = _named(_PLAIN, name)
+        if len(name) <= MAX_KNOWN_NAME:
+            if len(_literal_names) >= MAX_LITERAL_NAMES:
+                _literal_names.clear()
+            _literal_names[name] = known
     return known
 
 
@@ -111,7 +115,9 @@ class HeaderEncoder:
         self._newest = 0
         # What is written for a pair at this state of the table.
         self._known: dict[Pair, bytes] = dict(_STATIC_PAIRS)
-        self._recent: dict[bytes, tuple[int, tuple[bytes, ...]]] = {}
+        # How many new values each name brought, and the hashes of the last: values may be long, and a collision only
+        # spends an entry.
+        self._recent: dict[bytes, tuple[int, tuple[int, ...]]] = {}
         self._varying: dict[bytes, bytes] = {}
 
     def __repr__(self) -> str:
@@ -173,19 +179,19 @@ class HeaderEncoder:
     def _repeats(self, name: bytes, value: bytes) -> bool:
         """Whether this value was among the last of its name; learns it."""
         found = self._recent.get(name)
+        mark = hash(value)
         if found is None:
-            if len(self._recent) < MAX_LEARNED_NAMES:
-                self._recent[name] = 0, (value,)
+            if len(self._recent) + len(self._varying) < MAX_LEARNED_NAMES and len(name) <= MAX_KNOWN_NAME:
+                self._recent[name] = 0, (mark,)
             return False
-        misses, values = found
-        if value in values:
+        misses, marks = found
+        if mark in marks:
             return True
-        misses += 1
-        if misses >= VARIES_AFTER:
+        if misses == VARIES_AFTER:
             self._varying[name] = _plainly_named(name)
             del self._recent[name]
         else:
-            self._recent[name] = misses, (*values, value)[-RECENT_VALUES:]
+            self._recent[name] = misses + 1, (*marks, mark)[-RECENT_VALUES:]
         return False
 
     def _resized(self) -> bytes:
