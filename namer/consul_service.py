@@ -110,6 +110,7 @@ class Service:
             report=self._report,
             on_believed=self._classify,
             warm=namer.shared.warm,
+            guard=namer.shared.guard,
         )
         self.started = 0.0
         self.updated: float | None = None

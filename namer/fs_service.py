@@ -75,6 +75,7 @@ class Service:
             report=namer.report,
             on_believed=self._classify,
             warm=namer.shared.warm,
+            guard=namer.shared.guard,
         )
         self.started = 0.0
         self._retained = 0

@@ -85,6 +85,7 @@ class K8sName:
             hold_s=namer.hold_s,
             report=namer.report,
             warm=namer.shared.warm,
+            guard=namer.shared.guard,
         )
         self._places: Source | None = None
         self._service: Source | None = None

@@ -110,6 +110,7 @@ class Name:
             report=namer.report,
             on_believed=self._classify,
             warm=namer.shared.warm,
+            guard=namer.shared.guard,
         )
         self._retained = 0
         self._stop: Callable[[], None] | None = None

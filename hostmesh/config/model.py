@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from attrs import field, frozen
 
 from hostmesh.config.routers import RouterConfig
+from hostmesh.config.shape import Bounds
 from hostmesh.config.sockets import SocketOptions
 from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
 from hostmesh.config.types import (
@@ -15,6 +16,7 @@ from hostmesh.config.types import (
     Ip,
     ListenPort,
     Millis,
+    Network,
     Positive,
     Ratio,
     Regex,
@@ -102,6 +104,21 @@ class WarmStartConfig:
 
 
 @frozen(kw_only=True)
+class RegistryGuardConfig:
+    """What is not believed of any registry, whatever it says."""
+
+    deny_endpoints: tuple[Network, ...] = ()
+    """Networks whose addresses are no endpoints, such as ``10.1.0.0/16``: filtered out of every namer's answers and
+    counted. Link-local, multicast and cloud metadata addresses are refused in any case. Default: none."""
+    mass_removal_ms: Millis = 0
+    """Milliseconds for which endpoints go on being believed when most of a replica set is removed at once, instead of
+    ``holdMs``; endpoints that are really gone are kept away by failure accrual meanwhile. For sets of three and
+    more. Default 0: removals are believed after ``holdMs`` however many."""
+    mass_removal_percent: Annotated[int, Bounds(1, 99)] = 50
+    """More than this part of a set is most of it."""
+
+
+@frozen(kw_only=True)
 class LinkerConfig:
     """The whole configured daemon."""
 
@@ -125,6 +142,8 @@ class LinkerConfig:
     warm_start: WarmStartConfig | None = field(default=None, metadata=EXTENSION)
     """A cache file of names. Default: none, and names are Failed until their registry has answered. A change needs a
     restart."""
+    registry_guard: RegistryGuardConfig = field(default=RegistryGuardConfig(), metadata=EXTENSION)
+    """Limits of the trust in registries. A change needs a restart."""
     seed: Count | None = field(default=None, metadata=EXTENSION)
     """Seed of all random choices, for tests and simulations. Default: the system's randomness."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated, Final, TypeAlias
 
 from hostmesh.config.shape import Bounds, Text
@@ -31,6 +31,14 @@ def _ip_problem(text: str) -> str | None:
     except ValueError:
         return "an IP address such as 127.0.0.1 or ::1"
     return "an address without a zone" if isinstance(address, IPv6Address) and address.scope_id else None
+
+
+def _network_problem(text: str) -> str | None:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        return f"a network such as 10.0.0.0/8 or fd00::/8 ({error})"
+    return None
 
 
 def _regex_problem(text: str) -> str | None:
@@ -76,6 +84,7 @@ def _not_empty_problem(text: str) -> str | None:
 
 
 Ip: TypeAlias = Annotated[str, Text(_ip_problem)]
+Network: TypeAlias = Annotated[str, Text(_network_problem)]
 Port: TypeAlias = Annotated[int, Bounds(1, 65535)]
 ListenPort: TypeAlias = Annotated[int, Bounds(0, 65535)]
 """0 lets the system choose."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 import trio
@@ -147,6 +148,9 @@ class Daemon:
         self._reloading = trio.Lock()
         self.reloads = 0
         self.reload_failures = 0
+        scope = self.shared.metrics.scope("config")
+        scope.gauge("reloads", lambda: self.reloads)
+        scope.gauge("reload_failures", lambda: self.reload_failures)
 
     async def serve(self) -> int:
         """From opening sockets to the end of the drain, as the pump's guest; returns the exit status."""
@@ -170,6 +174,12 @@ class Daemon:
                 if warm is not None:
                     assert self.shared.registry.warm is not None
                     self.shared.registry.warm.open(warm.path, warm.max_age_hours * 3600.0)
+                guard = self.config.registry_guard
+                self.shared.registry.guard.open(
+                    denied=map(ip_network, guard.deny_endpoints),
+                    mass_hold_s=guard.mass_removal_ms / 1000,
+                    mass_part=guard.mass_removal_percent / 100,
+                )
                 self.linker.apply(self.config, self.observers.recorders)
                 nursery.start_soon(self.observers.run)
                 await nursery.start(self._serve_admin, admin_socket, identifier_socket)
@@ -327,6 +337,8 @@ class Daemon:
             self.log.warning("a change of admin needs a restart", keys="admin")
         if config.warm_start != self.config.warm_start:
             self.log.warning("a change of warmStart needs a restart", keys="warmStart")
+        if config.registry_guard != self.config.registry_guard:
+            self.log.warning("a change of registryGuard needs a restart", keys="registryGuard")
         self.config = config
         self.reloads += 1
         self.log.info("reloaded", why=why, routers=list(self.linker.routers))

@@ -11,6 +11,8 @@ deploying,
 * An error is never an empty answer: what was believed last stays, with its age, and what was about to be
 removed
   is not removed on the word of a source that has failed since.
+* Where the daemon's guard is configured, some addresses are never believed, and a removal of most of a set at once is
+  believed later than others (:mod:`hostmesh.registry.guard`).
 * A source that fails before it has spoken says nothing either: where a warm start is configured, what was believed
   before the daemon's start is believed until it speaks.
 """
@@ -30,6 +32,7 @@ from hostmesh.naming.addr import (
     AddrPending,
     Endpoint,
 )
+from hostmesh.registry.guard import Guard
 from hostmesh.registry.watched import Report, no_report
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ class Freshness:
         report: Report = no_report,
         on_believed: Callable[[], None] | None = None,
         warm: WarmStart | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.name = name
         self.addr = addr
@@ -76,9 +80,14 @@ class Freshness:
         self._report = report
         self._on_believed = on_believed
         self._warm = warm
+        self._guard = guard or Guard()
         self._believed: dict[_Key, Endpoint] = {}
         self._leaving: dict[_Key, float] = {}
-        """When to believe each missing endpoint's removal; oldest first, since all wait for the same time."""
+        """When to believe each missing endpoint's removal."""
+        self._guarded_until: float | None = None
+        """When the mass removal that is put off will be believed."""
+        self._denied = 0
+        """Endpoints of the last answer that the guard has filtered out."""
         self._absent_at: float | None = None
         self._alarm: Alarm | None = None
         self._index = ""
@@ -116,6 +125,7 @@ class Freshness:
         if len(said) > MAX_ENDPOINTS:
             self.failed(f"{self.name}: expected at most {MAX_ENDPOINTS} endpoints, found {len(said)}")
             return
+        said = self._filtered(said)
         self._index = index
         self._absent_at = None
         if complete:
@@ -134,8 +144,7 @@ class Freshness:
                 del self._leaving[key]
         self._write_all(news)
         if complete:
-            for key in self._believed.keys() - said.keys():
-                self._leaving.setdefault(key, now + self.hold_s)
+            self._missing(self._believed.keys() - said.keys(), now)
             if self._warm is not None:
                 self._warm.keep(self.name, tuple(said.values()))
         self._believe(AddrBound(tuple(self._believed.values())))
@@ -149,16 +158,51 @@ class Freshness:
             self._warm.forget(self.name)
         if isinstance(self.addr.value, AddrBound):
             if self._absent_at is None:
-                self._absent_at = self._alarms.env.now() + self.hold_s
+                now = self._alarms.env.now()
+                self._absent_at = now + self._hold_s(len(self._believed), now)
             self._expire()
         elif not isinstance(self.addr.value, AddrNeg):
             self._write("absent", "")
             self._believe(ADDR_NEG)
 
+    def _filtered(self, said: dict[_Key, Endpoint]) -> dict[_Key, Endpoint]:
+        allowed = self._guard.allowed(said)
+        denied = len(said) - len(allowed)
+        if denied and not self._denied:
+            self._report(
+                "names.endpoints_denied", {"name": self.name, "denied": denied, "source": self.source}
+            )
+        self._denied = denied
+        return allowed
+
+    def _missing(self, missing: set[_Key], now: float) -> None:
+        """Set the times at which the removal of ``missing`` endpoints, which are all that are, is believed."""
+        if not missing:
+            self._guarded_until = None
+        if missing <= self._leaving.keys():
+            return
+        # One that goes while most do goes with them; it does not put them off once more.
+        when = self._guarded_until
+        if when is None or when <= now:
+            when = now + self._hold_s(len(missing), now)
+        for key in missing:
+            self._leaving[key] = max(when, self._leaving.get(key, now + self.hold_s))
+
+    def _hold_s(self, missing: int, now: float) -> float:
+        believed = len(self._believed)
+        hold_s = self._guard.hold_s(missing, believed, self.hold_s)
+        if hold_s > self.hold_s:
+            self._guard.mass_removals += 1
+            self._guarded_until = now + hold_s
+            what = f"{missing} of {believed} endpoints are gone: believed in {hold_s:g} s"
+            self._write("guard", what)
+            self._report("names.mass_removal", {"name": self.name, "what": what, "source": self.source})
+        return hold_s
+
     def failed(self, cause: str) -> None:
         """The source cannot tell."""
         self._leaving.clear()
-        self._absent_at = None
+        self._absent_at = self._guarded_until = None
         self._arm()
         if cause != self.error:
             self.error = cause
@@ -174,7 +218,8 @@ class Freshness:
 
     def _restore(self, kept: tuple[Endpoint, ...]) -> None:
         """Believe what was believed before the start, with no age until the source has spoken."""
-        self._believed = {(endpoint.host, endpoint.port): endpoint for endpoint in kept}
+        self._believed = self._guard.allowed({(endpoint.host, endpoint.port): endpoint for endpoint in kept})
+        kept = tuple(self._believed.values())
         for key in self._believed:
             self._write("restore", _show(key))
         self._report("names.restored", {"name": self.name, "endpoints": len(kept), "source": self.source})
@@ -188,7 +233,8 @@ class Freshness:
         """Nobody observes the name: nothing is known of it any more."""
         self._leaving.clear()
         self._believed = {}
-        self._absent_at = None
+        self._absent_at = self._guarded_until = None
+        self._denied = 0
         self._arm()
         self.confirmed = self.error = None
         self.addr.set(ADDR_PENDING)
@@ -210,7 +256,7 @@ class Freshness:
             self._write("absent", "")
             self._believed = {}
             self._leaving.clear()
-            self._absent_at = None
+            self._absent_at = self._guarded_until = None
             self._believe(ADDR_NEG)
         gone = [key for key, when in self._leaving.items() if when <= now]
         for key in gone:
@@ -231,7 +277,7 @@ class Freshness:
         self._alarm = None if when is None else self._alarms.at(when, self._expire)
 
     def _first_leaving(self) -> list[float]:
-        return [next(iter(self._leaving.values()))] if self._leaving else []
+        return [min(self._leaving.values())] if self._leaving else []
 
     def _believe(self, addr: Addr) -> None:
         if addr != self.addr.value:
@@ -260,6 +306,7 @@ class Freshness:
             "lastError": None if self.last_error is None else self.last_error[0],
             "lastErrorAt": None if self.last_error is None else round(self.last_error[1] * 1000),
             "leaving": [_show(key) for key in self._leaving],
+            "denied": self._denied,
         }
 
 

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     name: str
     action: str
     """``add``, ``change``, ``remove`` (an endpoint), ``absent`` (the name is gone), ``error``,
-    ``recovered``."""
+    ``recovered``, ``restore`` (from before the start), ``guard`` (a mass removal is put off)."""
     what: str
     """The endpoint as ``ip:port``, or the cause."""
     source: str

@@ -78,6 +78,7 @@ class PolledName:
             report=namer.report,
             on_believed=self._believed,
             warm=namer.shared.warm,
+            guard=namer.shared.guard,
         )
         self.changed = trio.Event()
         self.memo: Any = None

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from hostmesh.naming.namer import Metrics
 from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.files import FileWatch
+from hostmesh.registry.guard import Guard
 from hostmesh.registry.resolver import Resolver
 from hostmesh.registry.tasks import Tasks
 from hostmesh.registry.warm import WarmStart
@@ -35,6 +36,8 @@ class Shared:
     """For watches that begin and end with the names they are for, whoever has asked for those."""
     warm: WarmStart | None = field(default=None, eq=False)
     """What was believed before the start; it knows nothing unless the daemon opens it."""
+    guard: Guard = field(factory=Guard, eq=False)
+    """What is not believed of any registry; it allows all unless the daemon opens it."""
 
     @classmethod
     def make(cls, turn: Turn, env: Env, report: Report = no_report, metrics: Metrics | None = None) -> Shared:
@@ -58,7 +61,12 @@ class Shared:
             scope = metrics.scope("warm_start")
             scope.gauge("names", lambda: len(warm))
             scope.gauge("restored", lambda: warm.restored)
-        return cls(alarms, files, resolver, tasks=Tasks(turn.on_error), warm=warm)
+        guard = Guard()
+        if metrics is not None:
+            scope = metrics.scope("guard")
+            scope.gauge("denied_endpoints", lambda: guard.denied)
+            scope.gauge("mass_removals", lambda: guard.mass_removals)
+        return cls(alarms, files, resolver, tasks=Tasks(turn.on_error), warm=warm, guard=guard)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ring alarms, follow files and look names up until cancelled; started when changes are followed."""

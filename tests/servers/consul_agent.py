@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.servers.far_network import Link
 from tests.servers.fetch import consul, required
 from tests.servers.running import eventually
 from tests.wire.harness import free_port
@@ -32,12 +33,15 @@ class ConsulServer:
         max_connections: int = 2000,
         extra: Mapping[str, Any] | None = None,
         token: str | None = None,
+        link: Link | None = None,
     ) -> None:
         self.program = required(consul)
         self.folder = folder
         self.dev = dev
         self.token = token
         self.port = free_port()
+        self.prefix = () if link is None else link.prefix
+        self.host = "127.0.0.1" if link is None else link.direct
         self.process: subprocess.Popen[bytes] | None = None
         self.config: dict[str, Any] = {
             "node_name": "t1",
@@ -45,7 +49,7 @@ class ConsulServer:
             "disable_update_check": True,
             "log_level": "warn",
             "bind_addr": "127.0.0.1",
-            "client_addr": "127.0.0.1",
+            "client_addr": "127.0.0.1" if link is None else link.listen,
             "ports": {
                 "http": self.port,
                 "https": -1,
@@ -74,7 +78,13 @@ class ConsulServer:
         """Start it and wait until it can be read."""
         file = self.folder / "consul.json"
         file.write_text(json.dumps(self.config))
-        command = [str(self.program), "agent", *(["-dev"] if self.dev else []), f"-config-file={file}"]
+        command = [
+            *self.prefix,
+            str(self.program),
+            "agent",
+            *(["-dev"] if self.dev else []),
+            f"-config-file={file}",
+        ]
         with open(self.folder / "consul.log", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, env=_clean_environment()
@@ -118,7 +128,7 @@ class ConsulServer:
         self, method: str, path: str, body: Any = None, *, token: str | None = None, **query: str
     ) -> Any:
         """The JSON of an answer; AssertionError unless it is 200."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         token = token or self.token
         try:
             connection.request(

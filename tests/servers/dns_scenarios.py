@@ -12,10 +12,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.servers.fetch import nsd
+from tests.servers.far_network import Link, breakable
+from tests.servers.fetch import nsd, required
 from tests.servers.judge import Verdict
 from tests.servers.nsd import NameServer, name_server
 from tests.servers.observer import ObservedEndpoint, Observer, Prober
@@ -27,10 +28,10 @@ warmStart: {path: "@dir@/names.json"}
 namers:
 - kind: io.l5d.dnssrv
   experimental: true
-  dnsHosts: [127.0.0.1]
+  dnsHosts: [HOST]
   port: @dns@
 - kind: io.l5d.dns
-  dnsHosts: [127.0.0.1]
+  dnsHosts: [HOST]
   port: @dns@
 routers:
 - protocol: http
@@ -53,10 +54,11 @@ Scenario = Callable[["Stage", float], str]
 class Stage:
     """A name server, a hostmesh and an observer; the name server's records are written with :meth:`set`."""
 
-    def __init__(self, server: NameServer, mesh: Hostmesh, seen: Observer) -> None:
+    def __init__(self, server: NameServer, mesh: Hostmesh, seen: Observer, link: Link | None = None) -> None:
         self.server = server
         self.mesh = mesh
         self.seen = seen
+        self.link = link
 
     def set(self, endpoints: Sequence[ObservedEndpoint], *, write_log: bool = True) -> None:
         """The SRV record now names these; returns when the server answers so."""
@@ -82,14 +84,21 @@ def srv_lines(endpoints: Iterator[tuple[ObservedEndpoint, int, int]] | list) -> 
 
 
 @contextmanager
-def stage(*, mesh_first: bool = False) -> Iterator[Stage]:
+def stage(*, mesh_first: bool = False, far: bool = False) -> Iterator[Stage]:
     """All three, running."""
-    with tempfile.TemporaryDirectory() as folder, name_server(nsd(), Path(folder) / "nsd") as server:
+    program = required(nsd)  # before there is a network from which nothing can be fetched
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        link = stack.enter_context(breakable(datagrams=True)) if far else None
+        server = stack.enter_context(name_server(program, folder / "nsd", link))
         if mesh_first:
             server.kill()
-        ports = {"dns": server.port}
-        with Hostmesh(Path(folder), CONFIG, ports=ports) as mesh, Observer(mesh.port) as seen:
-            yield Stage(server, mesh, seen)
+        host, port = "127.0.0.1", server.port
+        if link is not None:
+            link.attach(server.port)
+            host, port = link.host, link.port
+        mesh = stack.enter_context(Hostmesh(folder, CONFIG.replace("HOST", host), ports={"dns": port}))
+        yield Stage(server, mesh, stack.enter_context(Observer(mesh.port)), link)
 
 
 def changes(on: Stage, seconds: float) -> str:
@@ -157,6 +166,23 @@ def frozen(on: Stage, seconds: float) -> str:
     on.seen.wait_answers(two)
     on.seen.run_for(5)
     return on.verdict().show()
+
+
+def blackholed(on: Stage, seconds: float) -> str:
+    """Packets to and from the name server vanish for a while; meanwhile its records change."""
+    assert on.link is not None
+    one, two = on.seen.endpoint(), on.seen.endpoint()
+    on.set([one])
+    on.seen.wait_answers(one)
+    on.seen.unreadable()
+    on.link.stall()
+    on.set([two])
+    on.seen.run_for(seconds)
+    on.link.restore()
+    on.seen.readable()
+    on.seen.wait_answers(two)
+    on.seen.run_for(5)
+    return f"{on.verdict().show()}\n  {on.link.said()}"
 
 
 def mesh_first(on: Stage, seconds: float) -> str:
@@ -265,13 +291,24 @@ def weights(on: Stage, seconds: float) -> str:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (changes, killed, emptied, frozen, mesh_first, rebooted, flips, shipped, weights)
+    for scenario in (
+        changes,
+        killed,
+        emptied,
+        frozen,
+        blackholed,
+        mesh_first,
+        rebooted,
+        flips,
+        shipped,
+        weights,
+    )
 }
 
 
 def play(name: str, seconds: float = 60.0) -> str:
     """Run one; what is to be printed of it. ``seconds`` is how long the outage lasts. AssertionError if it fails."""
-    with stage(mesh_first=name == "mesh_first") as on:
+    with stage(mesh_first=name == "mesh_first", far=name == "blackholed") as on:
         return SCENARIOS[name](on, seconds)
 
 

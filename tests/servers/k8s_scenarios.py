@@ -12,12 +12,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hostmesh.daemon.shared import local_ips
+from tests.servers.far_network import Link, breakable
+from tests.servers.fetch import required
+from tests.servers.fetch_kube import etcd, kube_apiserver, kubectl
 from tests.servers.judge import Verdict
 from tests.servers.kube_server import READ_SLICES, SLICES, KubeServer
 from tests.servers.observer import ObservedEndpoint, Observer, Prober
@@ -60,11 +63,14 @@ def endpoint_ip() -> str:
 class Stage:
     """An API server behind a relay, a hostmesh and an observer. Each endpoint has a slice of its own."""
 
-    def __init__(self, server: KubeServer, relay: Relay, mesh: Hostmesh, seen: Observer) -> None:
+    def __init__(
+        self, server: KubeServer, relay: Relay, mesh: Hostmesh, seen: Observer, link: Link | None = None
+    ) -> None:
         self.server = server
         self.relay = relay
         self.mesh = mesh
         self.seen = seen
+        self.link = link
         self.ip = endpoint_ip()
 
     def endpoint(self) -> ObservedEndpoint:
@@ -106,19 +112,25 @@ def stage(
     flags: tuple[str, ...] = (),
     account: bool = False,
     hold_ms: int = 2000,
+    far: bool = False,
 ) -> Iterator[Stage]:
     """All of them, running."""
-    ip = endpoint_ip()
-    assert ip
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for fetch in (etcd, kube_apiserver, kubectl):
+            required(fetch)  # before there is a network from which nothing can be fetched
+        link = stack.enter_context(breakable()) if far else None
+        assert endpoint_ip()
         (root / "kube").mkdir()
-        server = KubeServer(root / "kube", flags=flags)
+        server = KubeServer(root / "kube", flags=flags, link=link)
         try:
             if not mesh_first:
                 server.start()
             with Relay(server.port) as relay:
                 url = f"https://127.0.0.1:{relay.port}"
+                if link is not None:
+                    link.attach(server.port)
+                    url = f"https://{link.host}:{link.port}"
                 user = {"token": "admin-token"}
                 if account:
                     server.account("mesh")
@@ -129,7 +141,7 @@ def stage(
                 prefix = [sys.executable, "-c", SHORT_WATCHES] if short_watches else []
                 text = CONFIG.replace("API", f"kubeconfig: {config}").replace("@HOLD", str(hold_ms))
                 with Hostmesh(root, text, prefix=prefix) as mesh, Observer(mesh.port) as seen:
-                    yield Stage(server, relay, mesh, seen)
+                    yield Stage(server, relay, mesh, seen, link)
         finally:
             server.close()
 
@@ -173,21 +185,22 @@ def frozen(on: Stage, seconds: float) -> str:
 
 
 def blackholed(on: Stage, seconds: float) -> str:
-    """The network takes everything and delivers nothing, then heals. Meanwhile the API changes."""
+    """Packets to and from the API server vanish for a while, then the network heals. Meanwhile the API changes."""
+    assert on.link is not None
     one, two = on.endpoint(), on.endpoint()
     on.add(one)
     on.seen.wait_answers(one)
     on.seen.unreadable()
-    on.relay.stall()
+    on.link.stall()
     on.add(two)
     on.remove(one)
     on.seen.run_for(seconds)
     assert _error(on) is not None, "the silence has not been noticed"
-    on.relay.restore()
+    on.link.restore()
     on.seen.readable()
     on.seen.wait_answers(two)
     on.seen.run_for(6)
-    return on.verdict().show()
+    return f"{on.verdict().show()}\n  {on.link.said()}"
 
 
 def _broken(
@@ -383,6 +396,7 @@ def play(name: str, seconds: float = 60.0) -> str:
         short_watches=name in ("gone", "closed"),
         flags=flags,
         account=name == "rotated",
+        far=name == "blackholed",
         hold_ms=0 if name == "propagation" else 2000,
     ) as on:
         return SCENARIOS[name](on, seconds)

@@ -19,6 +19,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.servers.far_network import FAR_DIRECT, FAR_VIA, Link
 from tests.servers.fetch import required
 from tests.servers.fetch_kube import etcd, kube_apiserver, kubectl
 from tests.servers.running import eventually, free_port
@@ -30,7 +31,7 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices"
 class KubeServer:
     """etcd and kube-apiserver, stopped and started as a test wants, with data that stay."""
 
-    def __init__(self, folder: Path, *, flags: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, flags: tuple[str, ...] = (), link: Link | None = None) -> None:
         self.folder = folder
         self.flags = flags
         self.etcd_program = required(etcd)
@@ -38,7 +39,8 @@ class KubeServer:
         self.kubectl = required(kubectl)
         self.port = free_port()
         self.etcd_port, self.peer_port = free_port(), free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.link = link or Link()
+        self.url = f"https://{self.link.direct}:{self.port}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.acks: list[tuple[float, str, str, str]] = []
         self._write_files()
@@ -53,7 +55,7 @@ class KubeServer:
     def _write_files(self) -> None:
         ca = trustme.CA()
         (self.folder / "ca.crt").write_bytes(ca.cert_pem.bytes())
-        pair = ca.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+        pair = ca.issue_cert("127.0.0.1", FAR_VIA, FAR_DIRECT, "localhost", "kubernetes.default.svc")
         (self.folder / "server.key").write_bytes(pair.private_key_pem.bytes())
         (self.folder / "server.crt").write_bytes(b"".join(each.bytes() for each in pair.cert_chain_pems))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -102,7 +104,9 @@ class KubeServer:
 
     def _spawn(self, name: str, command: list[str]) -> None:
         with open(self.folder / f"{name}.log", "ab") as output:
-            self.processes[name] = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder)
+            self.processes[name] = subprocess.Popen(
+                [*self.link.prefix, *command], stdout=output, stderr=output, cwd=self.folder
+            )
 
     def start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{self.peer_port}"
@@ -119,7 +123,7 @@ class KubeServer:
         command = [
             str(self.program),
             f"--etcd-servers=http://127.0.0.1:{self.etcd_port}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={self.link.listen}",
             f"--secure-port={self.port}",
             # Nobody is told it; without a default route it would have to be found.
             "--advertise-address=192.0.2.1",

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hostmesh.registry import dns_wire as wire
+from tests.servers.far_network import Link
 from tests.servers.running import eventually, free_port, running
 
 CONFIG = """\
 server:
-  ip-address: 127.0.0.1@{port}
+  ip-address: {listen}@{port}
   port: {port}
   username: ""
   chroot: ""
@@ -45,16 +46,19 @@ SOA = "@ 1 IN SOA ns.example. root.example. {serial} 60 60 600 1\n@ 1 IN NS ns\n
 class NameServer:
     """NSD on ``127.0.0.1:port``, serving ``example``."""
 
-    def __init__(self, program: tuple[Path, str], folder: Path) -> None:
+    def __init__(self, program: tuple[Path, str], folder: Path, link: Link | None = None) -> None:
         """``program`` is what :func:`tests.servers.fetch.nsd` returns."""
         self.program, self._libraries = program
         self.folder = folder
         self.port = free_port()
+        self.link = link or Link()
         self.serial = 1
         self.process: subprocess.Popen[bytes] | None = None
         self.records: list[str] = []
         self._stack = contextlib.ExitStack()
-        (folder / "nsd.conf").write_text(CONFIG.format(port=self.port, folder=folder))
+        (folder / "nsd.conf").write_text(
+            CONFIG.format(listen=self.link.listen, port=self.port, folder=folder)
+        )
         self._write()
 
     def _write(self) -> None:
@@ -66,8 +70,10 @@ class NameServer:
     def start(self) -> None:
         """Start, and wait until it answers."""
         env = {"LD_LIBRARY_PATH": self._libraries}
-        command = [str(self.program), "-d", "-c", str(self.folder / "nsd.conf")]
-        self.process = self._stack.enter_context(running(command, self.folder, self.port, env))
+        command = [*self.link.prefix, str(self.program), "-d", "-c", str(self.folder / "nsd.conf")]
+        self.process = self._stack.enter_context(
+            running(command, self.folder, self.port, env, host=self.link.direct)
+        )
         self.wait_serial()
 
     def kill(self) -> None:
@@ -109,7 +115,7 @@ class NameServer:
         """The zone's serial, as the server gives it."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(1)
-            sock.connect(("127.0.0.1", self.port))
+            sock.connect((self.link.direct, self.port))
             sock.send(wire.question(7, "example", wire.SOA))
             data = sock.recv(4096)
         # The five numbers at the end of the first record's data; the serial is the first of them.
@@ -129,10 +135,10 @@ def _children(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def name_server(program: tuple[Path, str], folder: Path) -> Iterator[NameServer]:
+def name_server(program: tuple[Path, str], folder: Path, link: Link | None = None) -> Iterator[NameServer]:
     """A started one."""
     folder.mkdir(exist_ok=True)
-    server = NameServer(program, folder)
+    server = NameServer(program, folder, link)
     server.start()
     try:
         yield server

@@ -22,6 +22,50 @@ import trio
 CHUNK = 65536
 
 
+class DatagramRelay:
+    """The same for UDP, with nothing but :meth:`stall` and :meth:`restore`."""
+
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._target = (host, target)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._flows = True
+        self._thread = threading.Thread(target=self._forward, daemon=True)
+
+    def __enter__(self) -> DatagramRelay:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+        self._thread.join(10)
+        self._socket.close()
+
+    def stall(self) -> None:
+        self._flows = False
+
+    def restore(self) -> None:
+        self._flows = True
+
+    def _forward(self) -> None:
+        """One question at a time: its answer comes back on a socket of its own."""
+        while True:
+            question, asker = self._socket.recvfrom(CHUNK)
+            if not question:
+                return
+            if not self._flows:
+                continue
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link, contextlib.suppress(OSError):
+                link.settimeout(1)
+                link.connect(self._target)
+                link.send(question)
+                answer = link.recv(CHUNK)
+                if self._flows:
+                    self._socket.sendto(answer, asker)
+
+
 class Relay:
     """Forwards to ``127.0.0.1:target`` (``host`` if another)."""
 

@@ -45,7 +45,12 @@ def eventually(ask: Callable[[], T | None], seconds: float = READY_S) -> T:
 
 @contextmanager
 def running(
-    command: list[str], folder: Path, port: int, env: Mapping[str, str] | None = None
+    command: list[str],
+    folder: Path,
+    port: int,
+    env: Mapping[str, str] | None = None,
+    *,
+    host: str = "127.0.0.1",
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process of ``command``, in ``folder``, once it listens on ``port``; its output goes to a file
     there."""
@@ -57,7 +62,7 @@ def running(
 
             def listens() -> bool | None:
                 assert process.poll() is None, (folder / "output.log").read_text(errors="replace")[-2000:]
-                with socket.create_connection(("127.0.0.1", port), timeout=1):
+                with socket.create_connection((host, port), timeout=1):
                     return True
 
             eventually(listens)

@@ -46,7 +46,9 @@ def fresh(server: ZooKeeperServer) -> ZooKeeperServer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["killed_with_data", "session_expired", "emptied_and_refilled"])
+@pytest.mark.parametrize(
+    "name", ["killed_with_data", "session_expired", "emptied_and_refilled", "blackholed"]
+)
 def test_trouble(name: str, tmp_path: Path) -> None:
     """Under load no request fails while an endpoint lives, none takes a stale route, and the journal is true."""
     print(play(name, tmp_path, outage_s=2.0))

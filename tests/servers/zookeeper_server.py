@@ -15,6 +15,7 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
+from tests.servers.far_network import Link
 from tests.servers.fetch import required, zookeeper
 from tests.servers.running import eventually
 from tests.wire.harness import free_port
@@ -37,8 +38,12 @@ class ZooKeeperServer:
         *,
         number: int = 1,
         peers: tuple[tuple[int, int], ...] = (),
+        link: Link | None = None,
     ) -> None:
         self.command = required(zookeeper)
+        self.prefix = () if link is None else link.prefix
+        self.host = "127.0.0.1" if link is None else link.direct
+        listen = "127.0.0.1" if link is None else link.listen
         if peers:
             self.command = [*self.command[:-1], "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         self.folder = folder
@@ -50,7 +55,7 @@ class ZooKeeperServer:
         others = "".join(f"server.{each}=127.0.0.1:{a}:{b}\n" for each, (a, b) in enumerate(peers, 1))
         (folder / "zoo.cfg").write_text(
             others + f"tickTime={TICK_MS}\ninitLimit=10\nsyncLimit=5\ndataDir={folder / 'data'}\n"
-            f"clientPort={self.port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n"
+            f"clientPort={self.port}\nclientPortAddress={listen}\nadmin.enableServer=false\n"
             "minSessionTimeout=400\nmaxSessionTimeout=60000\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
             # fsync of every write costs tens of milliseconds on a busy disk, and nothing here is to survive power loss.
             "forceSync=no\n"
@@ -79,7 +84,7 @@ class ZooKeeperServer:
         """Start it."""
         with open(self.folder / "zookeeper.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*self.command, str(self.folder / "zoo.cfg")],
+                [*self.prefix, *self.command, str(self.folder / "zoo.cfg")],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -107,7 +112,7 @@ class ZooKeeperServer:
 
     def word(self, word: str) -> str:
         """The answer to a four-letter word."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as peer:
+        with socket.create_connection((self.host, self.port), timeout=2) as peer:
             peer.sendall(word.encode())
             answer = b""
             while data := peer.recv(65536):
@@ -136,7 +141,9 @@ class ZooKeeperServer:
     def connect(self, **options: Any) -> KazooClient:
         """One more client; the caller ends it."""
         retry = {"max_tries": -1, "delay": 0.05, "max_delay": 0.2}
-        client = KazooClient(f"127.0.0.1:{self.port}", connection_retry=retry, **{"timeout": 30.0, **options})
+        client = KazooClient(
+            f"{self.host}:{self.port}", connection_retry=retry, **{"timeout": 30.0, **options}
+        )
         client.start(timeout=30)
         return client
 
@@ -172,7 +179,7 @@ class ZooKeeperServer:
         connect = struct.pack("!iqiqi16s?", 0, 0, 10_000, number, 16, password_of(number), False)
         close = struct.pack("!ii", 1, -11)
         while f"0x{number:x}" in self.word("dump"):
-            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as peer:
+            with socket.create_connection((self.host, self.port), timeout=10) as peer:
                 peer.sendall(b"".join(struct.pack("!i", len(each)) + each for each in (connect, close)))
                 with contextlib.suppress(OSError):
                     while peer.recv(65536):

@@ -276,6 +276,7 @@ def test_the_state_shows_value_age_error_and_what_is_leaving() -> None:
         "lastError": None,
         "lastErrorAt": None,
         "leaving": ["10.0.0.1:1"],
+        "denied": 0,
     }
     assert expected == name.fresh.state()
     name.fresh.failed("x")

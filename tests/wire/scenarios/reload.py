@@ -42,7 +42,9 @@ def config(weight: int, extra: int, *, more: str = "") -> str:
 
 def reloads(mesh: Hostmesh) -> int:
     """How many have succeeded. The log would not do: it drops what repeats more than twenty times."""
-    return int(str(mesh.admin("/admin/server_info").json()["reloads"]))
+    count = int(str(mesh.admin("/admin/server_info").json()["reloads"]))
+    assert mesh.metrics()["config/reloads"] >= count
+    return count
 
 
 def reload_under_load(folder: Path, *, times: int, rate: float, per_phase: int) -> Figures:
