@@ -14,8 +14,12 @@ from hostmesh.proxy.caller_answers import CallerAnswers
 from hostmesh.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h1_message import RequestHead
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle, Transport
+
+KNOWN_MAX = 1024
+"""Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small."""
 
 
 class CallerSession(CallerAnswers):
@@ -27,6 +31,8 @@ class CallerSession(CallerAnswers):
         "_ex",
         "_half_closed",
         "_held",
+        "_known",
+        "_known_head",
         "_searched",
         "_timer",
         "_unused",
@@ -41,6 +47,9 @@ class CallerSession(CallerAnswers):
         transport.patient = False
         self._ex: Exchange | None = None
         self._buf = b""
+        self._known = b""
+        """The bytes of the last head, if short; callers repeat themselves, and comparing is cheaper than parsing."""
+        self._known_head: RequestHead
         self._searched = 0
         self._body: Body | None = None
         self._held: list[bytes] | None = None
@@ -79,18 +88,20 @@ class CallerSession(CallerAnswers):
     def _next(self, buf: bytes) -> None:
         """The start of a request, perhaps only a part of its head."""
         server = self._server
-        head = parse_request(buf, server.limits, 0, self._searched)
-        if head is None:
-            if self._half_closed:
-                raise refusals.cut_short()
-            if not self._searched:
-                self.head_since = now = server.loop.now()
-                self._stop_timer()
-                self._timer = server.loop.call_at(self._head_due(), self._check_time)
-            self._buf = buf
-            self._searched = len(buf)
-            return
-        self._searched = 0
+        known = self._known
+        if known and buf.startswith(known):
+            # The very bytes of this connection's last head, up to its empty line: they mean what they meant.
+            head = self._known_head
+        else:
+            parsed = parse_request(buf, server.limits, 0, self._searched)
+            if parsed is None:
+                self._unfinished(buf)
+                return
+            self._searched = 0
+            head = parsed
+            if head.end <= KNOWN_MAX:
+                self._known = buf if len(buf) == head.end else buf[: head.end]
+                self._known_head = head
         now = server.loop.now()
         if server.clear_context:
             # Before anything reads the head: identifiers see what a caller without context would have sent (T1, T6).
@@ -128,6 +139,17 @@ class CallerSession(CallerAnswers):
             self._more(body, buf, end)
         if self._body is body:
             self._watch_body()
+
+    def _unfinished(self, buf: bytes) -> None:
+        """Wait for the rest of a head, within its time."""
+        if self._half_closed:
+            raise refusals.cut_short()
+        if not self._searched:
+            self.head_since = self._server.loop.now()
+            self._stop_timer()
+            self._timer = self._server.loop.call_at(self._head_due(), self._check_time)
+        self._buf = buf
+        self._searched = len(buf)
 
     def _check_aggregate(self, size: int) -> None:
         maximum = self._server.max_aggregate

@@ -11,6 +11,7 @@ from hostmesh.protocol.h1_head import UNTIL_CLOSE, parse_response
 from hostmesh.protocol.h1_write import request_head
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Transport
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MAX_INFORMATIONAL = 10
 """1xx responses accepted per exchange (hardening F14): 100 and 103 need two."""
 
+KNOWN_MAX = 1024
+"""Bytes of the longest head that a connection remembers."""
 
 SMALL_READ = 1400
 """Body bytes with a head below which the rest may be held back by Nagle's algorithm at the endpoint: less than a
@@ -32,6 +35,8 @@ class ClientSession:
         "_buf",
         "_chunked",
         "_keep",
+        "_known",
+        "_known_head",
         "_mark",
         "_paused",
         "_searched",
@@ -52,6 +57,9 @@ class ClientSession:
         self._transport = transport
         self.ex: Exchange | None = None
         self._buf = b""
+        self._known = b""
+        """The bytes of the last head, if short: the answers of an endpoint are often alike for a second."""
+        self._known_head: ResponseHead
         self._body: Body | None = None
         self._chunked = False
         self._keep = False
@@ -160,30 +168,27 @@ class ClientSession:
             self.close()
 
     def _head(self, ex: Exchange, buf: bytes) -> None:
-        while True:
-            head = parse_response(buf, self.endpoint.client.limits, ex.head.method, 0, self._searched)
-            if head is None:
-                self._buf = buf
-                self._searched = len(buf)
-                self._transport.acknowledge()
-                return
-            self._searched = 0
-            if not head.informational:
-                break
-            if ex.informational >= MAX_INFORMATIONAL:
-                raise MeshError(
-                    Reason.LIMIT_INFORMATIONAL,
-                    f"{self.endpoint.text} sent more than {MAX_INFORMATIONAL} informational responses",
-                    status=502,
-                )
-            if head.status == 101:
-                raise MeshError(
-                    Reason.BAD_RESPONSE,
-                    f"{self.endpoint.text} switched protocols (101) although no Upgrade was forwarded",
-                    status=502,
-                )
-            ex.on_response(head, b"", False)
-            buf = buf[head.end :]
+        known = self._known
+        if known and buf.startswith(known) and ex.head.method != b"HEAD":
+            # The very bytes of this connection's last head, up to its empty line: they mean what they meant.
+            head = self._known_head
+        else:
+            while True:
+                parsed = parse_response(buf, self.endpoint.client.limits, ex.head.method, 0, self._searched)
+                if parsed is None:
+                    self._buf = buf
+                    self._searched = len(buf)
+                    self._transport.acknowledge()
+                    return
+                head = parsed
+                self._searched = 0
+                if not head.informational:
+                    break
+                self._interim(ex, head)
+                buf = buf[head.end :]
+            if head.end <= KNOWN_MAX and ex.head.method != b"HEAD":
+                self._known = buf[: head.end]
+                self._known_head = head
         self._buf = b""
         self._keep = head.keep_alive
         end = head.end
@@ -222,6 +227,21 @@ class ClientSession:
                 ex.on_response(head, piece, False)
                 if self.ex is ex:
                     ex.on_response_data(b"", True, body.trailers)
+
+    def _interim(self, ex: Exchange, head: ResponseHead) -> None:
+        if ex.informational >= MAX_INFORMATIONAL:
+            raise MeshError(
+                Reason.LIMIT_INFORMATIONAL,
+                f"{self.endpoint.text} sent more than {MAX_INFORMATIONAL} informational responses",
+                status=502,
+            )
+        if head.status == 101:
+            raise MeshError(
+                Reason.BAD_RESPONSE,
+                f"{self.endpoint.text} switched protocols (101) although no Upgrade was forwarded",
+                status=502,
+            )
+        ex.on_response(head, b"", False)
 
     def _more(self, ex: Exchange, body: Body, data: bytes) -> None:
         piece, used = body.feed(data)

@@ -79,6 +79,9 @@ class ClientStack:
         self.loop = loop
         self.limits = limits
         self.balancer = balancer
+        self._pick = balancer.pick
+        self._started = balancer.started
+        self._fail_fast = settings.fail_fast
         self.settings = settings
         self._rng = rng
         self.fail_fast_counters = FailFastCounters()
@@ -206,10 +209,33 @@ class ClientStack:
 
     def dispatch(self, ex: Exchange, now: float) -> None:
         """Pick an endpoint for one attempt of ``ex``; it never refuses while there is one."""
-        node = self.balancer.pick(now)
-        if node is None:
+        node = self._pick(now)
+        if ex.tried is not None or self._fail_fast or ex.local is not None or ex.diagnosis is not None:
+            node = self._allowed(ex, node, now)
+            if node is None:
+                return
+        elif node is None:
             self._nobody(ex)
             return
+        self._started(node, now)
+        self.stats.pending += 1
+        if ex.last_endpoint is not None:
+            ex.ttfb = None
+            ex.response = None
+            ex.nacked = False
+        ex.endpoint = ex.last_endpoint = node  # type: ignore[assignment]  # the balancer has the nodes that we gave it
+        ex.attempt_start = now
+        if node.accrual is not None:
+            node.accrual.on_dispatch(now)
+        if self.attempt_timeout_ms is not None:
+            ex.attempt_timer = self.loop.call_at(now + self.attempt_timeout_ms / 1000, ex.attempt_timed_out)
+        node.dispatch(ex)  # type: ignore[attr-defined]  # as above
+
+    def _allowed(self, ex: Exchange, node: Node | None, now: float) -> Node | None:
+        """The node for an attempt that not every node may get; None when ``ex`` has been answered instead."""
+        if node is None:
+            self._nobody(ex)
+            return None
         if ex.tried is not None and node in ex.tried:
             for _ in range(PICK_AGAIN):
                 other = self.balancer.pick(now)
@@ -229,26 +255,15 @@ class ClientStack:
                         503,
                     )
                 )
-                return
+                return None
             node = other_node
         if ex.local is not None and (why := ex.router.refused_by_policy(ex, node.endpoint)) is not None:
             ex.fail(MeshError(Reason.POLICY_DTAB, why, status=403, side=Side.CALLER))
-            return
+            return None
         if ex.diagnosis is not None and ex.diagnosis.ends_here:
             answer_here(ex, self, node, now)
-            return
-        self.balancer.started(node, now)
-        self.stats.pending += 1
-        ex.endpoint = ex.last_endpoint = node
-        ex.attempt_start = now
-        ex.ttfb = None
-        ex.response = None
-        ex.nacked = False
-        if node.accrual is not None:
-            node.accrual.on_dispatch(now)
-        if self.attempt_timeout_ms is not None:
-            ex.attempt_timer = self.loop.call_at(now + self.attempt_timeout_ms / 1000, ex.attempt_timed_out)
-        node.dispatch(ex)
+            return None
+        return node
 
     def _not_refusing(self, now: float) -> EndpointStack | None:
         for node in self.endpoints:

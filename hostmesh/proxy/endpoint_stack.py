@@ -203,6 +203,9 @@ class EndpointStack(Node):
             session.close()
         elif self.waiters:
             self.client.loop.turn.call_soon(self._serve, session)
+        elif self._sweep is not None:
+            # Last in, first out: the warmest connection works and the coldest grow old enough to be closed.
+            self.idle.append(session)
         else:
             self._rest(session)
 

@@ -278,13 +278,13 @@ class Exchange:
 
     def on_response(self, head: ResponseHead, chunk: bytes, done: bool) -> None:
         """The response head, with the body bytes that came along; ``done`` if that was all of it."""
-        if head.informational:
+        status = head.status
+        if status < 200:
             self._informational(head)
             return
         now = self.router.loop.now()
         self.ttfb = now - self.attempt_start
         self.response = head
-        status = head.status
         if self.attempt_timer is not None:
             self.attempt_timer.cancel()
             self.attempt_timer = None
@@ -361,8 +361,12 @@ class Exchange:
             session.detach(now, reuse=done and self.request_done)
 
     def _complete(self, now: float) -> None:
-        session, self.session = self.session, None
-        self._close_attempt(self.verdict, now)
+        session = self.session
+        self.session = None
+        endpoint = self.endpoint
+        if endpoint is not None:
+            self.endpoint = None
+            endpoint.attempt_done(self, self.verdict, now)
         if session is not None:
             session.detach(now, reuse=self.request_done)
         if not self.finished:

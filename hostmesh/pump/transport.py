@@ -206,7 +206,17 @@ class SocketTransport:
         data = self._held
         if data is not None:
             self._held = None
-            self._write(data)
+            try:
+                sent = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError as error:
+                self._write_failed(error)
+                return
+            if sent == len(data):
+                self.bytes_out += sent
+            else:
+                self._sent_some(data, sent)
 
     def _write(self, data: bytes) -> None:
         if not self._out:
@@ -217,18 +227,22 @@ class SocketTransport:
             except OSError as error:
                 self._write_failed(error)
                 return
-            self.bytes_out += sent
-            if sent == len(data):
-                return
-            self._out.append(memoryview(data)[sent:])
-            self._out_bytes = len(data) - sent
-            self._arm(self._armed | EPOLLOUT)
-            self._stall = self._pump.call_at(
-                self._pump.now() + self.write_stall, self._stalled, self.bytes_out
-            )
+            self._sent_some(data, sent)
         else:
             self._out.append(memoryview(data))
             self._out_bytes += len(data)
+            if self._out_bytes >= HIGH_MARK:
+                self.blocked = True
+
+    def _sent_some(self, data: bytes, sent: int) -> None:
+        """The kernel took ``sent`` bytes of ``data``, perhaps not all; the rest waits for it."""
+        self.bytes_out += sent
+        if sent == len(data):
+            return
+        self._out.append(memoryview(data)[sent:])
+        self._out_bytes = len(data) - sent
+        self._arm(self._armed | EPOLLOUT)
+        self._stall = self._pump.call_at(self._pump.now() + self.write_stall, self._stalled, self.bytes_out)
         if self._out_bytes >= HIGH_MARK:
             self.blocked = True
 

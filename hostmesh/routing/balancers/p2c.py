@@ -78,7 +78,7 @@ class P2c(HeldSlots):
         """What follows a first draw that met only blocked nodes."""
         n = len(nodes)
         if n < 2:
-            if not nodes:
+            if not n:
                 return None
             if nodes[0].blocked_until > now:
                 self.max_effort_exhausted += 1
