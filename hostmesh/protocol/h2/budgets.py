@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from attrs import frozen
+
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h2.engine import ENHANCE_YOUR_CALM, ConnectionFault
 
 
 @frozen(kw_only=True)
@@ -70,3 +75,71 @@ class Budgets:
 
 
 DEFAULT_BUDGETS = Budgets()
+
+
+class Meter:
+    """Counts what one connection's peer costs. Raises ConnectionFault with ENHANCE_YOUR_CALM over a budget.
+
+    ``now`` is in seconds and never goes back. What is counted outside of :meth:`Engine.receive` is judged by the next
+    :meth:`check`, so that no call of the proxy's own raises.
+    """
+
+    __slots__ = ("_allowed", "_budgets", "_client_side", "_resets", "_stamp", "_tokens", "resets", "streams")
+
+    def __init__(self, budgets: Budgets, client_side: bool) -> None:
+        self._budgets = budgets
+        self._client_side = client_side
+        self._tokens = float(budgets.control_burst)
+        self._stamp = 0.0
+        self._allowed = 0
+        # The times of the latest resets; full and young means over the rate.
+        self._resets: deque[float] = deque(maxlen=budgets.max_resets + 1)
+        self.streams = 0
+        """Streams of this connection so far; whoever opens one adds it."""
+        self.resets = 0
+        """Those that were reset early or for an error of the peer's."""
+
+    def control(self, now: float, cost: int = 1) -> None:
+        """The peer sent a frame that carries nothing of a message (H6)."""
+        if self._allowed >= cost:
+            self._allowed -= cost
+            return
+        budgets = self._budgets
+        tokens = self._tokens + (now - self._stamp) * budgets.control_rate
+        self._stamp = now
+        if tokens > budgets.control_burst:
+            tokens = float(budgets.control_burst)
+        tokens -= cost
+        self._tokens = tokens
+        if tokens < 0:
+            raise self._fault(
+                Reason.LIMIT_CONTROL_FRAMES,
+                f"more than {budgets.control_burst} control frames at once or {budgets.control_rate:g} per second",
+            )
+
+    def sent(self, frames: int) -> None:
+        """We sent HEADERS or DATA frames, which a peer may rightly answer with control frames."""
+        self._allowed += frames * self._budgets.control_per_frame
+
+    def reset(self, now: float) -> None:
+        """A stream was reset by the peer before it was answered, or by us for an error of the peer's (H1, H2)."""
+        self.resets += 1
+        self._resets.append(now)
+
+    def check(self) -> None:
+        """Judge the resets counted so far."""
+        budgets = self._budgets
+        times = self._resets
+        if len(times) > budgets.max_resets and times[-1] - times[0] < budgets.reset_seconds:
+            raise self._fault(
+                Reason.LIMIT_RESETS,
+                f"more than {budgets.max_resets} streams reset within {budgets.reset_seconds:g} s",
+            )
+        if self.streams > budgets.reset_part_streams and self.resets > budgets.max_reset_part * self.streams:
+            raise self._fault(
+                Reason.LIMIT_RESETS,
+                f"{self.resets} of {self.streams} streams reset, more than {budgets.max_reset_part:.0%}",
+            )
+
+    def _fault(self, reason: Reason, message: str) -> ConnectionFault:
+        return ConnectionFault(reason, message, ENHANCE_YOUR_CALM, client_side=self._client_side)

@@ -83,24 +83,44 @@ class ConnectionFault(MeshError):  # noqa: N818 - says what it is, as BadMessage
 class Engine(Protocol):
     """One connection. All calls are synchronous; none but ``receive`` calls the listener."""
 
-    open_streams: int
-    """Streams that are open or half-closed, both sides' counted; 0 after every exchange has ended."""
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open or half-closed; 0 after every exchange has ended."""
+        ...
 
-    capacity: int
-    """Client side: streams that may be opened now by the peer's MAX_CONCURRENT_STREAMS; 0 also once a GOAWAY was
-    sent or received, or when ids are used up. Server side: 0.
-    """
+    @property
+    def capacity(self) -> int:
+        """Client side: streams that may be opened now by the peer's MAX_CONCURRENT_STREAMS; 0 also once a GOAWAY was
+        sent or received, and when ids are used up. Server side: 0.
+        """
+        ...
 
-    last_peer_stream: int
-    """The highest stream id that the peer has opened and that reached the listener; 0 before the first."""
+    @property
+    def last_peer_stream(self) -> int:
+        """The highest stream id that the peer has opened and that was not refused; 0 before the first."""
+        ...
 
-    headers_since: float | None
-    """The ``now`` at which a header block began that is not complete, else None (H3): whoever has the clock ends the
-    connection when it stays for ``Budgets.header_seconds``.
-    """
+    @property
+    def exhausted(self) -> bool:
+        """Server side: the peer has opened ``Budgets.max_streams``, it is time for a graceful GOAWAY (H8)."""
+        ...
 
-    blocked_output: int
-    """Bytes that :meth:`take` would return: when a peer does not read its control frames, stop reading it."""
+    @property
+    def connect_protocol(self) -> bool:
+        """Client side: the endpoint takes extended CONNECT (RFC 8441); known once its SETTINGS have come."""
+        ...
+
+    @property
+    def headers_since(self) -> float | None:
+        """The ``now`` at which a header block began that is not complete, else None (H3): whoever has the clock ends
+        the connection when it stays for ``Budgets.header_seconds``.
+        """
+        ...
+
+    @property
+    def blocked_output(self) -> int:
+        """Bytes that :meth:`take` would return: when a peer does not read its control frames, stop reading it."""
+        ...
 
     def start(self) -> None:
         """Queue our preface and SETTINGS. Called once, first."""
@@ -149,7 +169,10 @@ class Engine(Protocol):
         ...
 
     def window(self, stream: int) -> int:
-        """Body bytes that may be sent now: what the stream and the connection have left; 0 for a closed stream."""
+        """Body bytes that may be sent now: what the stream and the connection have left; 0 for a closed stream.
+
+        Of stream 0: what the connection has left.
+        """
         ...
 
     def credit(self, stream: int, size: int) -> None:
@@ -179,7 +202,10 @@ class Listener(Protocol):
     """What happens on a connection, in the order of the peer's frames."""
 
     def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
-        """A request head (server side) or the final response head (client side), proved; ``end``: no body follows."""
+        """A request head (server side) or the final response head (client side), proved; ``end``: no body follows.
+
+        A request that the peer reset in the bytes of the same ``receive`` is not reported at all (H1).
+        """
         ...
 
     def on_informational(self, stream: int, pairs: Pairs) -> None:
@@ -195,7 +221,7 @@ class Listener(Protocol):
         ...
 
     def on_reset(self, stream: int, code: int) -> None:
-        """The peer reset the stream."""
+        """The peer reset the stream. After a complete response NO_ERROR only says: send no more (RFC 9113 8.1)."""
         ...
 
     def on_stream_fault(self, stream: int, error: MeshError, code: int) -> None:
@@ -212,7 +238,9 @@ class Listener(Protocol):
         ...
 
     def on_goaway(self, last: int, code: int, debug: bytes) -> None:
-        """The peer takes no new streams, and has not processed ours above ``last``. Comes again for each GOAWAY."""
+        """The peer takes no new streams, and has not processed ours above ``last``: they are closed without another
+        word after this call. Comes again for each GOAWAY.
+        """
         ...
 
     def on_settings(self) -> None:
