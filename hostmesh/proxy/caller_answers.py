@@ -26,6 +26,11 @@ SUCCESS_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 1.0\r\n"
 FAILURE_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 0.0\r\n"
 
 
+def verdict_lines(ex: Exchange) -> bytes:
+    """Our lines of a response that is no known success: the next hop is told a verdict only where there is one."""
+    return RESPONSE_LINES if ex.unjudged else FAILURE_LINES
+
+
 class CallerConnection:
     """Who is at the other end, and whether we listen."""
 
@@ -97,7 +102,7 @@ class CallerAnswers(CallerConnection):
 
     def send_head(self, ex: Exchange, head: ResponseHead, piece: bytes, done: bool) -> None:
         server = self._server
-        lines = SUCCESS_LINES if ex.verdict is SUCCESS else FAILURE_LINES
+        lines = SUCCESS_LINES if ex.verdict is SUCCESS else verdict_lines(ex)
         if server.draining or not ex.request_done:
             self._close = True
         if head.plain and not self._close and server.simple_responses and ex.head.version == 11:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.proxy.diagnostics import with_context
+from hostmesh.proxy.held import Held, hold
 from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.retry import Nack, nack_of
 
@@ -77,6 +78,8 @@ class Exchange:
     """No body at all: the head alone is the request."""
     streamed = False
     """The body is passed through as it comes and cannot be sent again."""
+    is_grpc = False
+    """Errors are answered as gRPC statuses, and the method is counted."""
 
     # where it goes
     branch: Branch | None = None
@@ -106,6 +109,11 @@ class Exchange:
     response: ResponseHead | None = None
     status = 0
     error: MeshError | None = None
+    response_trailers = b""
+    held: Held | None = None
+    """A response that waits for its verdict, so that it can be retried (``held.py``)."""
+    unjudged = False
+    """The head has left, and the verdict comes with the end of the response; until then it is IGNORABLE."""
     informational = 0
     finished = False
     request_bytes = 0
@@ -136,6 +144,8 @@ class Exchange:
             return
         session = self.session
         if session is not None:
+            if not self.streamed:
+                self._keep(chunk)
             session.send_data(chunk, done, trailers)
             if session.blocked and not done:
                 self.caller.pause()
@@ -143,6 +153,20 @@ class Exchange:
             self.body += chunk
             if len(self.body) >= UNSENT_BODY and not done:
                 self.caller.pause()
+
+    def _keep(self, chunk: bytes) -> None:
+        """A piece of a body that is forwarded as it comes stays here for another attempt, within bounds."""
+        path = self.path
+        assert path is not None
+        if len(self.body) + len(chunk) <= path.settings.retry_request_bytes:
+            self.body += chunk
+        else:
+            self._let_go(path)
+
+    def _let_go(self, path: PathStack) -> None:
+        path.count_retry("request_stream_too_long")
+        self.streamed = True
+        self.body = b""
 
     def request_aborted(self, error: MeshError) -> None:
         """The caller broke off: whatever runs for this request is cancelled."""
@@ -171,15 +195,23 @@ class Exchange:
     def attached(self, session: EndpointHalf) -> None:
         """A session to the picked endpoint took this exchange and has written its head and what body there was."""
         self.session = session
-        self.sent = Sent.ALL if self.request_done else Sent.SOME
         self.attempts += 1
+        if self.request_done:
+            self.sent = Sent.ALL
+            if self.streamed:
+                self.body = b""
+            return
+        self.sent = Sent.SOME
+        path = self.path
+        assert path is not None
         if self.streamed:
             self.body = b""
-            if not self.request_done:
-                if session.blocked:
-                    self.caller.pause()
-                else:
-                    self.caller.resume()
+        elif len(self.body) > path.settings.retry_request_bytes:
+            self._let_go(path)
+        if session.blocked:
+            self.caller.pause()
+        else:
+            self.caller.resume()
 
     def connect_failed(self, error: MeshError, *, blame: bool) -> None:
         """No connection to the picked endpoint: nothing was sent, so any method may go elsewhere.
@@ -214,6 +246,8 @@ class Exchange:
             self.caller.cut()
             self.finish(self.status, ok=False)
             return
+        if self.held is not None:
+            self.stop_holding()
         unread = session.reused and not session.got_bytes
         path = self.path
         assert path is not None
@@ -289,20 +323,26 @@ class Exchange:
             self.attempt_timer.cancel()
             self.attempt_timer = None
         path = self.path
-        if status >= 500:
-            verdict = path.classify_response(self, head)  # type: ignore[union-attr]  # dispatched, so it has a path
-            if verdict is not SUCCESS:
+        if status >= path.judged_from:  # type: ignore[union-attr]  # dispatched, so it has a path
+            verdict = path.classify_response(self, head, done)  # type: ignore[union-attr]
+            if verdict is None:
+                if path.may_hold(self):  # type: ignore[union-attr]
+                    hold(self, head, chunk, now)
+                    return
+                self.unjudged = True
+                verdict = IGNORABLE
+            elif verdict is not SUCCESS:
                 client = self.client
                 assert client is not None
                 self.nacked = nack_of(head) is Nack.RETRYABLE
                 if self.nacked and not self.streamed and client.may_requeue(self, now):
-                    self._drop_answer(done, IGNORABLE, now)
+                    self.drop_answer(done, IGNORABLE, now)
                     self.requeues += 1
                     client.requeued()
                     client.dispatch(self, now)
                     return
                 if verdict is RETRYABLE and not self.streamed and path.may_retry(self, now):  # type: ignore[union-attr]
-                    self._drop_answer(done, FAILURE, now)
+                    self.drop_answer(done, FAILURE, now)
                     path.start_retry(self, now)  # type: ignore[union-attr]
                     return
             self.verdict = verdict
@@ -313,7 +353,7 @@ class Exchange:
         self.status = status
         if self.diagnosis is not None and self.diagnosis.add_context:
             self.caller.send_answer(self, status, with_context(self, head, chunk, done, now))
-            self._drop_answer(done, self.verdict, now)
+            self.drop_answer(done, self.verdict, now)
             self.finish(status, ok=self.verdict is SUCCESS, now=now)
             return
         self.response_bytes = len(chunk)
@@ -324,17 +364,51 @@ class Exchange:
         if self.caller.blocked:
             self.session.pause()  # type: ignore[union-attr]  # it just delivered
         endpoint = self.endpoint
-        if endpoint is not None and endpoint.blocked_until and self.verdict is SUCCESS:
+        if endpoint is not None and endpoint.blocked_until and (self.unjudged or self.verdict is SUCCESS):
             # A probe has succeeded with its head: a body may last for hours, and the others would wait for it.
             endpoint.probed(now)
 
     def on_response_data(self, chunk: bytes, done: bool, trailers: bytes = b"") -> None:
         """A further piece of the response body."""
+        if self.held is not None:
+            self.held.more(self, chunk, done, trailers)
+            return
         self.response_bytes += len(chunk)
+        if done:
+            self.response_trailers = trailers
+            if self.unjudged:
+                self.verdict = self.path.classify_end(self, trailers)  # type: ignore[union-attr]
         self.caller.send_data(chunk, done, trailers)
         if done:
             self._complete(self.router.loop.now())
         elif self.caller.blocked and self.session is not None:
+            self.session.pause()
+
+    def stop_holding(self) -> None:
+        """The response that was held back is retried, forwarded or lost."""
+        self.held = None
+        if self.retry_timer is not None:
+            self.retry_timer.cancel()
+            self.retry_timer = None
+
+    def forward_held(self, head: ResponseHead, body: bytes, done: bool, trailers: bytes) -> None:
+        """What was held back goes to the caller; ``done`` if that was all of the response."""
+        if self.total_timer is not None:
+            self.total_timer.cancel()
+            self.total_timer = None
+        self.committed = True
+        self.status = head.status
+        self.response_bytes = len(body)
+        self.response_trailers = trailers
+        caller = self.caller
+        if trailers:
+            caller.send_head(self, head, body, False)
+            caller.send_data(b"", True, trailers)
+        else:
+            caller.send_head(self, head, body, done)
+        if done:
+            self._complete(self.router.loop.now())
+        elif caller.blocked and self.session is not None:
             self.session.pause()
 
     def _informational(self, head: ResponseHead) -> None:
@@ -353,7 +427,8 @@ class Exchange:
             self.total_timer = None
         self._close_attempt(SUCCESS, now)
 
-    def _drop_answer(self, done: bool, verdict: Verdict, now: float) -> None:
+    def drop_answer(self, done: bool, verdict: Verdict, now: float) -> None:
+        """The attempt is over, and its answer is not what the caller gets."""
         # An answer already complete leaves its connection usable; one still coming is cheaper to cut than to read.
         session, self.session = self.session, None
         self._close_attempt(verdict, now)
@@ -410,9 +485,7 @@ class Exchange:
             self._close_attempt(verdict, self.router.loop.now())
         if session is not None:
             session.cancel()
-        if self.retry_timer is not None:
-            self.retry_timer.cancel()
-            self.retry_timer = None
+        self.stop_holding()
 
     def _close_attempt(self, verdict: Verdict, now: float) -> None:
         """Account the attempt once: balancer, accrual, client counters."""

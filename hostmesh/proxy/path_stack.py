@@ -16,12 +16,14 @@ from hostmesh.base.var import Activity, Failed, Ok, Pending, State
 from hostmesh.naming.bound import BoundName, BoundTree, shares
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
+from hostmesh.protocol.grpc import status_in
 from hostmesh.proxy.branch import Branch
 from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.budget import RetryBudget
-from hostmesh.routing.classifiers import FAILURE, RETRYABLE, Verdict
+from hostmesh.routing.classifiers import FAILURE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.draw import WeightedDraw
+from hostmesh.routing.grpc_classifiers import GrpcClassifier
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_head import ResponseHead
@@ -59,9 +61,7 @@ class PathStack:
         self.path = path
         self.local = local
         self.text = path.show()
-        self.settings = settings
-        self.classifier = settings.classifier
-        self.total_timeout_ms = settings.total_timeout_ms
+        self._configure(settings)
         self.budget = RetryBudget(settings.retry_ttl, settings.retry_min, settings.retry_percent)
         self._random = rng.random
         self._rng = rng
@@ -69,7 +69,7 @@ class PathStack:
         self._drop_branch = drop_branch
         self.stats = ScopeStats(scope, statuses=False)
         self._exn = scope.scope("exn")
-        retries = scope.scope("retries")
+        self._retry_scope = retries = scope.scope("retries")
         self._retries = retries.counter("total")
         self._per_request = retries.stat("per_request")
         self._exhausted = retries.counter("budget_exhausted")
@@ -90,6 +90,13 @@ class PathStack:
         self._moving: list[tuple[dict[BoundName, Branch], Callable[[Branch], None]]] = []
         """Branches of former configurations, and how to drop them; they serve until the new binding is there."""
         self._close_binding = binding.observe(self._rebound, initial=True)
+
+    def _configure(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self.classifier = settings.classifier
+        self.judged_from = 0 if settings.classifier.reads_trailers else 500
+        """The least status that the classifier has to be asked about; others are successes."""
+        self.total_timeout_ms = settings.total_timeout_ms
 
     # -- binding --------------------------------------------------------------------------------------------------
 
@@ -112,9 +119,7 @@ class PathStack:
         budget = (settings.retry_ttl, settings.retry_min, settings.retry_percent)
         if budget != (self.settings.retry_ttl, self.settings.retry_min, self.settings.retry_percent):
             self.budget = RetryBudget(*budget)
-        self.settings = settings
-        self.classifier = settings.classifier
-        self.total_timeout_ms = settings.total_timeout_ms
+        self._configure(settings)
         self._branches = {}
         self._moving.append((old, old_drop))
         self._drop_branch = drop_branch
@@ -299,9 +304,39 @@ class PathStack:
 
     # -- retries --------------------------------------------------------------------------------------------------
 
-    def classify_response(self, ex: Exchange, head: ResponseHead) -> Verdict:
-        """The verdict on a 5xx head, with the wrappers that always apply (reference 6.6)."""
-        return self.classifier.classify_head(ex.head.method, head, streamed=ex.streamed)
+    def classify_response(self, ex: Exchange, head: ResponseHead, done: bool) -> Verdict | None:
+        """The verdict on a head, with the wrappers that always apply (reference 6.6); None if it comes with the end
+        of the response. ``done`` says that the head was all of it."""
+        classifier = self.classifier
+        if isinstance(classifier, GrpcClassifier):
+            return classifier.classify_early(ex.head.method, head, done=done, streamed=ex.streamed)
+        return classifier.classify_head(ex.head.method, head, streamed=ex.streamed)
+
+    def classify_end(self, ex: Exchange, trailers: bytes) -> Verdict:
+        """The verdict at the end of a response on whose head there was none."""
+        classifier = self.classifier
+        if isinstance(classifier, GrpcClassifier):
+            return classifier.classify_end(status_in(trailers), streamed=ex.streamed)
+        # A reload has changed the classifier under this response.
+        return SUCCESS
+
+    def may_hold(self, ex: Exchange) -> bool:
+        """Whether a response without a verdict is worth holding back: it could be retried.
+
+        Not while the caller is still sending, even if all that it sent is here: it may be waiting for this response
+        before it goes on.
+        """
+        classifier = self.classifier
+        return (
+            isinstance(classifier, GrpcClassifier)
+            and classifier.holds
+            and not ex.streamed
+            and ex.request_done
+        )
+
+    def count_retry(self, name: str) -> None:
+        """Count under ``retries/`` why something was not retried."""
+        self._retry_scope.counter(name).value += 1
 
     def classify_error(self, ex: Exchange, error: MeshError) -> Verdict:
         verdict = self.classifier.classify(ex.head.method, None, error)
@@ -309,7 +344,7 @@ class PathStack:
 
     def may_retry(self, ex: Exchange, now: float) -> bool:
         """Budget and deadline: whether a retryable failure is retried. Withdraws when it says yes."""
-        if ex.committed or ex.streamed or not ex.request_done:
+        if ex.committed or ex.streamed:
             return False
         backoffs = ex.backoffs
         if backoffs is None:
