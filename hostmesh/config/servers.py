@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
 from hostmesh.base.plugin import PluginConfig
-from hostmesh.config.shape import Bounds
+from hostmesh.config.shape import Bounds, Text
 from hostmesh.config.sockets import SocketOptions
 from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
 from hostmesh.config.types import (
@@ -23,9 +23,13 @@ from hostmesh.config.types import (
     canonical_ip,
 )
 from hostmesh.naming.path import Path
+from hostmesh.protocol.upgrade import token_problem
 
 if TYPE_CHECKING:
     from random import Random
+
+
+UpgradeToken: TypeAlias = Annotated[str, Text(token_problem)]
 
 
 @frozen(kw_only=True)
@@ -98,6 +102,12 @@ class HttpServerConfig(ServerConfig):
     """Port to listen on; 0 lets the system choose."""
     timestamp_header: HeaderName | None = None
     """A header that is set on each request to its arrival time in milliseconds since the epoch. Default: none."""
+    upgrades: tuple[UpgradeToken, ...] = ("websocket",)
+    """*hostmesh* Protocols that a caller may switch to with ``Upgrade``, if the endpoint agrees (101). A request that
+    asks for another goes on without the field. ``[]`` allows none."""
+    tunnel_idle_time_ms: Timeout | None = 3_600_000
+    """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
+    ``null`` is never."""
 
 
 @frozen(kw_only=True)
@@ -118,3 +128,9 @@ class H2ServerConfig(ServerConfig):
     """SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
     max_header_list_bytes: Positive | None = None
     """SETTINGS_MAX_HEADER_LIST_SIZE. Default: none."""
+    upgrades: tuple[UpgradeToken, ...] = ("websocket",)
+    """*hostmesh* Protocols that a caller may switch to with ``Upgrade``, if the endpoint agrees (101). A request that
+    asks for another goes on without the field. ``[]`` allows none."""
+    tunnel_idle_time_ms: Timeout | None = 3_600_000
+    """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
+    ``null`` is never."""

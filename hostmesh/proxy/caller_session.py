@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h1_body import Body, request_body
 from hostmesh.protocol.h1_head import CHUNKED, parse_request, without_context
-from hostmesh.protocol.h1_write import CONTINUE
+from hostmesh.protocol.h1_write import CONTINUE, response_head
+from hostmesh.protocol.upgrade import upgrade_lines
 from hostmesh.proxy import refusals
-from hostmesh.proxy.caller_answers import CallerAnswers
+from hostmesh.proxy.caller_answers import RESPONSE_LINES, SUCCESS_LINES, CallerAnswers
 from hostmesh.proxy.exchange import Exchange
+from hostmesh.proxy.tunnel import Handover
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h1_message import RequestHead
+    from hostmesh.protocol.h1_message import RequestHead, ResponseHead
     from hostmesh.proxy.server import Server
+    from hostmesh.proxy.tunnel import Tunnel
     from hostmesh.pump.loop import TimerHandle, Transport
 
 KNOWN_MAX = 1024
@@ -294,6 +297,25 @@ class CallerSession(CallerAnswers):
             self._ex.caller_writable()
         else:
             self._go_on()
+
+    def switch(self, ex: Exchange, head: ResponseHead, protocol: bytes, tunnel: Tunnel) -> Handover:
+        """HTTP ends here: the 101 goes out, and the connection is the tunnel's."""
+        server, transport = self._server, self._transport
+        self._ex = None
+        self._stop_timer()
+        self._paused = False
+        early, self._buf = self._buf, b""
+        clear = server.clear_context
+        lines = upgrade_lines(protocol) + (RESPONSE_LINES if clear else SUCCESS_LINES)
+        data = response_head(head, lines, clear=clear)
+        server.became(self, tunnel)
+        read = transport.bytes_in - len(early)
+        written = transport.bytes_out + len(data)
+
+        def over(came: int, went: int) -> None:
+            server.left(tunnel, read + came, written + went)
+
+        return Handover(transport, early, data, over)
 
     # -- between exchanges ----------------------------------------------------------------------------------------
 

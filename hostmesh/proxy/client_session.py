@@ -9,6 +9,8 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_body import Body, CloseBody, chunk, last_chunk, response_body
 from hostmesh.protocol.h1_head import UNTIL_CLOSE, parse_response
 from hostmesh.protocol.h1_write import request_head
+from hostmesh.protocol.upgrade import SWITCHING, switched_to, upgrade_lines
+from hostmesh.proxy.tunnel import Handover, open_tunnel
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import ResponseHead
@@ -104,6 +106,8 @@ class ClientSession:
         ex.attached(self)
 
     def _head_and_body(self, ex: Exchange, lines: bytes, host: bytes | None = None) -> bytes:
+        if ex.upgrade is not None:
+            lines += upgrade_lines(ex.upgrade)
         # Expect travels only with a body that is still with the caller; otherwise we have answered it ourselves.
         data = request_head(
             ex.head,
@@ -174,7 +178,9 @@ class ClientSession:
             head = self._known_head
         else:
             while True:
-                parsed = parse_response(buf, self.endpoint.client.limits, ex.head.method, 0, self._searched)
+                parsed = parse_response(
+                    buf, self.endpoint.client.limits, ex.head.method, 0, self._searched, True
+                )
                 if parsed is None:
                     self._buf = buf
                     self._searched = len(buf)
@@ -184,6 +190,9 @@ class ClientSession:
                 self._searched = 0
                 if not head.informational:
                     break
+                if head.status == SWITCHING:
+                    self._switch(ex, head, buf[head.end :])
+                    return
                 self._interim(ex, head)
                 buf = buf[head.end :]
             if head.end <= KNOWN_MAX and ex.head.method != b"HEAD":
@@ -228,17 +237,28 @@ class ClientSession:
                 if self.ex is ex:
                     ex.on_response_data(b"", True, body.trailers)
 
+    def _switch(self, ex: Exchange, head: ResponseHead, early: bytes) -> None:
+        """HTTP ends here, and the connection is a tunnel's until both end together."""
+        if ex.upgrade is None:
+            raise MeshError(
+                Reason.BAD_RESPONSE,
+                f"{self.endpoint.text} switched protocols (101) although no Upgrade was forwarded",
+                status=502,
+            )
+        protocol = switched_to(head, ex.upgrade)
+        self._buf = b""
+        self.ex = None
+        open_tunnel(ex, head, protocol, Handover(self._transport, early, b"", self._tunnel_over))
+
+    def _tunnel_over(self, _came: int, _went: int) -> None:
+        self._ended()
+        self.endpoint.session_ended(self)
+
     def _interim(self, ex: Exchange, head: ResponseHead) -> None:
         if ex.informational >= MAX_INFORMATIONAL:
             raise MeshError(
                 Reason.LIMIT_INFORMATIONAL,
                 f"{self.endpoint.text} sent more than {MAX_INFORMATIONAL} informational responses",
-                status=502,
-            )
-        if head.status == 101:
-            raise MeshError(
-                Reason.BAD_RESPONSE,
-                f"{self.endpoint.text} switched protocols (101) although no Upgrade was forwarded",
                 status=502,
             )
         ex.on_response(head, b"", False)

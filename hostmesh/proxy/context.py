@@ -13,6 +13,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.syntax import DtabError
 from hostmesh.protocol.context import TraceId, count_hops, decode_rate, is_chosen, root_trace
+from hostmesh.protocol.upgrade import upgrade_to_forward
 from hostmesh.proxy.diagnostics import diagnosis_of
 from hostmesh.routing.deadline import Deadline, parse_deadlines
 
@@ -108,6 +109,8 @@ def read_context(ex: Exchange, now: float) -> None:
         if diagnosis is not None and diagnosis.max_forwards is not None:
             ex.drop |= {b"max-forwards"}
             context.forwarded += diagnosis.line
+    elif head.upgrade is not None:
+        ex.upgrade = upgrade_to_forward(head, settings.upgrades)
     ex.context = context
 
 

@@ -36,7 +36,7 @@ class CallerHalf(Protocol):
         ...
 
     def switch(self, ex: Exchange, head: ResponseHead, protocol: bytes, tunnel: Tunnel) -> Handover:
-        """Tell the caller that the endpoint has switched to ``protocol`` with ``head``, and give away what carries it."""
+        """The endpoint has switched to ``protocol``: tell the caller with ``head``, and give away what carries it."""
         ...
 
     def cut(self) -> None:

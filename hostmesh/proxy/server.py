@@ -13,8 +13,10 @@ from attrs import frozen
 
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.limits import Limits
+from hostmesh.protocol.upgrade import WEBSOCKET
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.stats import ScopeStats
+from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import ResponseHead
@@ -67,6 +69,9 @@ class ServerSettings:
     compression_level: int = -1
     read_timeout: float | None = None
     write_timeout: float | None = None
+    upgrades: frozenset[bytes] = frozenset((WEBSOCKET,))
+    """Lower-case tokens of ``Upgrade`` that go on to the endpoint."""
+    tunnel_idle: float = TUNNEL_IDLE
 
 
 class Server:
@@ -78,7 +83,9 @@ class Server:
         self.draining = False
         self.on_empty: Callable[[], object] | None = None
         """Called when the last connection has gone."""
-        self.sessions: dict[CallerSession, None] = {}
+        self.sessions: dict[CallerSession | Tunnel, None] = {}
+        self._scope = scope
+        self._tunnels: TunnelStats | None = None
         self.stats = ScopeStats(scope, statuses=True)
         self.nacks = scope.counter("nacks")
         self.connects = scope.counter("connects")
@@ -123,13 +130,29 @@ class Server:
         self.connects.value += 1
         return session
 
-    def gone(self, session: CallerSession, transport: Transport) -> None:
+    @property
+    def tunnels(self) -> TunnelStats:
+        """The counters of tunnels, which are there from the first one on."""
+        if self._tunnels is None:
+            self._tunnels = TunnelStats(self._scope.scope("tunnels"))
+        return self._tunnels
+
+    def became(self, session: CallerSession, other: Tunnel) -> None:
+        """The connection of ``session`` is another's from now on; it is still one of a caller."""
+        del self.sessions[session]
+        self.sessions[other] = None
+
+    def gone(self, session: CallerSession | Tunnel, transport: Transport) -> None:
         """A session's connection has ended; told more than once it counts once."""
+        self.left(session, transport.bytes_in, transport.bytes_out)
+
+    def left(self, session: CallerSession | Tunnel, received: int, sent: int) -> None:
+        """As :meth:`gone`, with the bytes that its connection has carried."""
         if session in self.sessions:
             del self.sessions[session]
             self.closes.value += 1
-            self.received_bytes.value += transport.bytes_in
-            self.sent_bytes.value += transport.bytes_out
+            self.received_bytes.value += received
+            self.sent_bytes.value += sent
             if not self.sessions and self.on_empty is not None:
                 self.on_empty()
 
