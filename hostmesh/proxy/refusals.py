@@ -52,6 +52,21 @@ def late_body(seconds: float) -> MeshError:
     )
 
 
+def endpoint_gone(how: str) -> MeshError:
+    """A tunnel's endpoint broke its connection: what the caller has had so far is not all."""
+    return MeshError(Reason.RESET_BY_ENDPOINT, how, status=502, side=Side.CALLEE)
+
+
+def idle_tunnel(seconds: float, key: str = "tunnelIdleTimeMs") -> MeshError:
+    """A tunnel in which nobody said anything."""
+    return MeshError(
+        Reason.TUNNEL_IDLE,
+        f"no byte passed in either direction for {seconds:g} s ({key})",
+        status=503,
+        side=Side.SELF,
+    )
+
+
 def end_of_drain() -> MeshError:
     """Still running when the time for the drain was over."""
     return MeshError(
