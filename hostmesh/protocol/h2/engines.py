@@ -1,0 +1,23 @@
+"""Which engine serves a connection (``h2Engine``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hostmesh.protocol.h2.engine import Engine, Listener
+    from hostmesh.protocol.h2.settings import H2Settings
+
+ENGINES: Final = ("library",)
+"""The values of ``h2Engine``."""
+DEFAULT_ENGINE: Final = "library"
+
+
+def make_engine(kind: str, settings: H2Settings, listener: Listener) -> Engine:
+    """The engine called ``kind`` for one connection; ``settings`` says which side of it. Raises ValueError."""
+    if kind == "library":
+        # Imported when it is wanted: the h2 package costs memory that the other engine does not need.
+        from hostmesh.protocol.h2.library import LibraryEngine
+
+        return LibraryEngine(settings, listener)
+    raise ValueError(f"no HTTP/2 engine is called {kind!r}")
