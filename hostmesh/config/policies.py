@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 from attrs import field, frozen
@@ -28,6 +28,9 @@ GLOBAL: Final = "io.l5d.global"
 STATIC: Final = "io.l5d.static"
 
 P = TypeVar("P", bound=attrs.AttrsInstance)
+
+EndpointProtocol: TypeAlias = Literal["http", "h2"]
+"""What endpoints are spoken to in."""
 
 
 @frozen(kw_only=True)
@@ -160,29 +163,42 @@ class ClientParams:
 
 
 @frozen(kw_only=True)
-class HttpClientParams(ClientParams):
-    """Policy and machinery of a bound name of an http router."""
+class H2SettingsParams(ClientParams):
+    """What our side of an HTTP/2 connection to an endpoint declares."""
 
-    host_connection_pool: HostConnectionPool | None = field(default=None, metadata={"fill": {}})
-    """Connections per endpoint. Default: as many as requests are in flight."""
+    window_update_ratio: Ratio | None = field(default=None, metadata={"fill": 0.99})
+    """HTTP/2: a window is filled again once less than this part of it is left. Default: 0.99."""
+    header_table_bytes: Count | None = None
+    """HTTP/2: SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
+    max_header_list_bytes: Positive | None = None
+    """HTTP/2: SETTINGS_MAX_HEADER_LIST_SIZE. Default: 65536, which bounds what a response may make us hold."""
+    initial_stream_window_bytes: Annotated[int, Bounds(1, 2**31 - 1, "of bytes")] | None = None
+    """HTTP/2: SETTINGS_INITIAL_WINDOW_SIZE. Default: the protocol's 65535."""
+    max_frame_bytes: Annotated[int, Bounds(16384, 2**24 - 1, "of bytes")] | None = None
+    """HTTP/2: SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
 
 
 @frozen(kw_only=True)
-class H2ClientParams(ClientParams):
+class HttpClientParams(H2SettingsParams):
+    """Policy and machinery of a bound name of an http router."""
+
+    protocol: EndpointProtocol | None = field(default=None, metadata={"fill": "http"})
+    """*hostmesh*: ``h2`` speaks HTTP/2 to the endpoints (prior knowledge), whatever callers speak. Default: ``http``,
+    which is HTTP/1.1."""
+    host_connection_pool: HostConnectionPool | None = field(default=None, metadata={"fill": {}})
+    """Connections per endpoint. Default: as many as requests are in flight; in HTTP/2 one, and more, at most 32, only
+    while it takes no more requests."""
+
+
+@frozen(kw_only=True)
+class H2ClientParams(H2SettingsParams):
     """Policy and machinery of a bound name of an h2 router."""
 
+    protocol: EndpointProtocol | None = field(default=None, metadata={"fill": "h2"})
+    """*hostmesh*: ``http`` speaks HTTP/1.1 to the endpoints. Default: ``h2``."""
     host_connection_pool: HostConnectionPool | None = None
-    """Accepted and ignored: one connection per endpoint."""
-    window_update_ratio: Ratio | None = field(default=None, metadata={"fill": 0.99})
-    """Part of a window to use up before it is filled again. Default: 0.99."""
-    header_table_bytes: Count | None = None
-    """SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
-    max_header_list_bytes: Positive | None = None
-    """SETTINGS_MAX_HEADER_LIST_SIZE. Default: none."""
-    initial_stream_window_bytes: Annotated[int, Bounds(0, 2**31 - 1, "of bytes")] | None = None
-    """SETTINGS_INITIAL_WINDOW_SIZE. Default: the protocol's 65535."""
-    max_frame_bytes: Annotated[int, Bounds(16384, 2**24 - 1, "of bytes")] | None = None
-    """SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
+    """Bounds of the connections to one endpoint, where Linkerd 1 ignores it. Default: one connection, and more, at
+    most 32, only while it takes no more requests; in HTTP/1.1 as many as requests are in flight."""
 
 
 @frozen

@@ -9,7 +9,15 @@ from attrs import evolve
 
 from hostmesh.base.backoff import Constant
 from hostmesh.config.model import LinkerConfig
-from hostmesh.config.policies import ClientParams, H2ServiceParams, HttpClientParams, Policy, ServiceParams
+from hostmesh.config.policies import (
+    ClientParams,
+    H2ClientParams,
+    H2ServiceParams,
+    H2SettingsParams,
+    HttpClientParams,
+    Policy,
+    ServiceParams,
+)
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
 from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
 from hostmesh.daemon.shared import Shared, local_ips
@@ -22,6 +30,7 @@ from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerDeps
 from hostmesh.protocol.context import B3Propagator
 from hostmesh.protocol.limits import Limits
+from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.exchange import Exchange
@@ -226,7 +235,7 @@ def service_settings_of(params: ServiceParams) -> ServiceSettings:
 
 
 def client_settings_of(params: ClientParams) -> ClientSettings:
-    pool = params.host_connection_pool if isinstance(params, HttpClientParams) else None
+    pool = params.host_connection_pool if isinstance(params, HttpClientParams | H2ClientParams) else None
     session = params.client_session
     sockets = params.socket_options
     budget = params.requeue_budget
@@ -251,6 +260,8 @@ def client_settings_of(params: ClientParams) -> ClientSettings:
         idle = pool.idle_time_ms
         settings = evolve(
             settings,
+    if isinstance(params, HttpClientParams | H2ClientParams) and params.protocol == "h2":
+        settings = evolve(settings, http2=True, h2=h2_settings_of(params))
             pool_min=pool.min_size,
             pool_max=settings.pool_max if pool.max_size is None else pool.max_size,
             pool_waiters=settings.pool_waiters if pool.max_waiters is None else pool.max_waiters,
@@ -263,6 +274,19 @@ def server_settings_of(
     shared: Shared, router: AnyHttpRouter, config: HttpServerConfig | H2ServerConfig
 ) -> ServerSettings:
     session = config.server_session
+def h2_settings_of(params: H2SettingsParams) -> H2Settings:
+    """What our side of an HTTP/2 connection to an endpoint declares."""
+    given = {
+        "window_update_ratio": params.window_update_ratio,
+        "header_table": params.header_table_bytes,
+        "max_header_list": params.max_header_list_bytes,
+        "initial_window": params.initial_stream_window_bytes,
+        "max_frame": params.max_frame_bytes,
+    }
+    known = {key: value for key, value in given.items() if value is not None}
+    return H2Settings(client_side=True, **known)  # type: ignore[arg-type]  # each key with the type of its field
+
+
     sockets = config.socket_options
     forwarded = config.add_forwarded_header
     settings = ServerSettings(

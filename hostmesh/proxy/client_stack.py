@@ -15,7 +15,6 @@ from hostmesh.base.reasons import Reason
 from hostmesh.base.var import Var
 from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPending, Endpoint
 from hostmesh.protocol.limits import Limits
-from hostmesh.proxy.client_session import ClientSession
 from hostmesh.proxy.diagnostics import answer_here
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.settings import ClientSettings
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from hostmesh.naming.path import Path
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Connecting, Loop, TimerHandle, Transport
+    from hostmesh.pump.loop import Connecting, Loop, Session, TimerHandle, Transport
     from hostmesh.telemetry.metrics import Scope
 
 CONNECT_TIMEOUT = 1.0
@@ -89,6 +88,7 @@ class ClientStack:
         self._make_accrual = make_accrual
         self._nodes: dict[NodeKey, EndpointStack] = {}
         self.endpoints: list[EndpointStack] = []
+        self._endpoint_class = _endpoint_class(settings)
         self.size = 0
         self.addr: Addr = AddrPending()
         self._seen = False
@@ -127,6 +127,9 @@ class ClientStack:
         retries.gauge("budget", lambda: float(self.requeue_budget.balance(loop.now())))
         self._balancer_metrics(scope.scope("loadbalancer"))
         if settings.fail_fast:
+        if settings.http2:
+            scope.gauge("open_streams", lambda: float(sum(e.streams for e in self.endpoints)))
+            scope.gauge("buffered_bytes", lambda: float(sum(e.buffered for e in self.endpoints)))
             node = scope.scope("failfast")
             for name in ("marked_dead", "marked_available", "unhealthy_for_ms", "unhealthy_num_tries"):
                 node.counter_of(name, lambda name=name: int(getattr(self.fail_fast_counters, name)))  # type: ignore[misc]
@@ -199,7 +202,10 @@ class ClientStack:
                 stack.close()
 
     def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
-        node = EndpointStack(self, endpoint)
+        node = self._make_endpoint(endpoint)
+    def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
+        return self._endpoint_class(self, endpoint)
+
         node.accrual = self._make_accrual(node)
         if self.settings.fail_fast:
             node.fail_fast = FailFast(node, self._rng, self.fail_fast_counters)
@@ -317,7 +323,7 @@ class ClientStack:
     def connect(self, endpoint: EndpointStack) -> Connecting:
         """Dial ``endpoint`` for whoever waits there."""
 
-        def connected(transport: Transport) -> ClientSession:
+        def connected(transport: Transport) -> Session:
             return endpoint.connected(connecting, transport)
 
         def failed(error: OSError) -> None:
@@ -395,3 +401,12 @@ class ClientStack:
         if isinstance(addr, AddrNeg):
             return {"state": "Neg"}
         return {"state": "bound", "addresses": [node.text for node in self.endpoints]}
+
+
+def _endpoint_class(settings: ClientSettings) -> type[EndpointStack]:
+    if not settings.http2:
+        return EndpointStack
+    # Only here: a configuration without HTTP/2 does not load it.
+    from hostmesh.proxy.h2_pool import H2EndpointStack
+
+    return H2EndpointStack

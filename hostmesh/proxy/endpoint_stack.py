@@ -23,7 +23,7 @@ from hostmesh.routing.node import Node
 if TYPE_CHECKING:
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Connecting, TimerHandle, Transport
+    from hostmesh.pump.loop import Connecting, Session, TimerHandle, Transport
 
 MAX_CONNECTING = 32
 """Connects in progress per endpoint: more would only queue in the endpoint's backlog (design.md section 4)."""
@@ -84,7 +84,7 @@ class EndpointStack(Node):
             connecting = client.connect(self)
             self.connecting[connecting] = None
 
-    def connected(self, connecting: Connecting, transport: Transport) -> ClientSession:
+    def connected(self, connecting: Connecting, transport: Transport) -> Session:
         """A connect succeeded: the first waiter gets the session."""
         self.connecting.pop(connecting, None)
         client = self.client
@@ -119,31 +119,33 @@ class EndpointStack(Node):
 
     def connect_failed(self, connecting: Connecting, error: OSError) -> None:
         """A connect failed: the first waiter is told and goes elsewhere; the others get connects of their own."""
+        self._count_failure(connecting, error)
+        if self.waiters:
+            ex = self.waiters.popleft()
+            ex.connect_failed(self._unreachable(error), blame=error.errno not in OURS)
+        self._connect_if_needed()
+
+    def _count_failure(self, connecting: Connecting, error: OSError) -> None:
         self.connecting.pop(connecting, None)
         client = self.client
         client.connect_failures.value += 1
-        ours = error.errno in OURS
-        if self.fail_fast is not None and not ours and not self.closed:
+        if self.fail_fast is not None and error.errno not in OURS and not self.closed:
             now = client.loop.now()
             if client.size > 1:
                 # With a single endpoint refusing helps nobody, so finagle switches fail-fast off then.
                 self._probe_at(self.fail_fast.on_connect_failed(now))
             if not self.waiters:
                 self._probe_at(self.fail_fast.on_retry_failed(now))
-        if self.waiters:
-            ex = self.waiters.popleft()
-            timeout = isinstance(error, TimeoutError)
-            ex.connect_failed(
-                MeshError(
-                    Reason.CONNECT_TIMEOUT if timeout else Reason.CONNECT_REFUSED,
-                    f"Unable to establish connection to {self.text}: {error.strerror or error}",
-                    status=502,
-                    side=Side.SELF if ours else Side.CALLEE,
-                    sent=Sent.NOTHING,
-                ),
-                blame=not ours,
-            )
-        self._connect_if_needed()
+
+    def _unreachable(self, error: OSError) -> MeshError:
+        timeout = isinstance(error, TimeoutError)
+        return MeshError(
+            Reason.CONNECT_TIMEOUT if timeout else Reason.CONNECT_REFUSED,
+            f"Unable to establish connection to {self.text}: {error.strerror or error}",
+            status=502,
+            side=Side.SELF if error.errno in OURS else Side.CALLEE,
+            sent=Sent.NOTHING,
+        )
 
     def _probe_at(self, when: float | None) -> None:
         if when is not None and self._probe is None:
@@ -275,6 +277,16 @@ class EndpointStack(Node):
                 ),
                 blame=False,
             )
+
+    @property
+    def streams(self) -> int:
+        """Requests that share connections: none in HTTP/1.1."""
+        return 0
+
+    @property
+    def buffered(self) -> int:
+        """Request bytes held for shared connections."""
+        return 0
 
     @property
     def text(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hostmesh.proxy.client_session import ClientSession
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h2.engine import Pairs
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Transport
@@ -32,9 +33,13 @@ def authority_of(meta: tuple[tuple[str, str], ...]) -> bytes | None:
     return None
 
 
+def _urls_of(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"//" + re.escape(name) + rb"(?::[0-9]+)?(?=[/?#\s;,\"']|\Z)", re.IGNORECASE)
+
+
 def called_back(buf: bytes, name: bytes, host: bytes) -> bytes:
     """``buf`` with the first final response head in it, if it is complete, telling of ``host`` instead of ``name``."""
-    url = re.compile(rb"//" + re.escape(name) + rb"(?::[0-9]+)?(?=[/?#\s;,\"']|\Z)", re.IGNORECASE)
+    url = _urls_of(name)
     start = 0
     while (end := buf.find(b"\r\n\r\n", start)) >= 0:
         if not _INTERIM.match(buf, start):
@@ -42,6 +47,17 @@ def called_back(buf: bytes, name: bytes, host: bytes) -> bytes:
             return buf[:start] + head + buf[end:]
         start = end + 4
     return buf
+
+
+def told_pairs(pairs: Pairs, name: bytes, host: bytes) -> Pairs:
+    """As :func:`called_back`, for the header list of an HTTP/2 response."""
+    if not any(field in (b"location", b"refresh") for field, _value in pairs):
+        return pairs
+    url = _urls_of(name)
+    return [
+        (field, url.sub(lambda _match: b"//" + host, value) if field in (b"location", b"refresh") else value)
+        for field, value in pairs
+    ]
 
 
 class NamedSession(ClientSession):

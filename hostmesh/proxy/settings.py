@@ -5,7 +5,11 @@ from __future__ import annotations
 from attrs import frozen
 
 from hostmesh.base.backoff import Backoff
+from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.routing.classifiers import Classifier
+
+CLIENT_SIDE = H2Settings(client_side=True)
+"""What we are towards endpoints when nothing is configured."""
 
 
 @frozen(kw_only=True)
@@ -45,3 +49,9 @@ class ClientSettings:
     no_delay: bool = True
     keep_alive: bool | None = None
     enable_probation: bool = False
+    http2: bool = False
+    """Endpoints are spoken to in HTTP/2, with prior knowledge."""
+    h2: H2Settings = CLIENT_SIDE
+    """What our side of their connections announces and keeps to."""
+    h2_engine: str = "library"
+    """Which engine carries them."""

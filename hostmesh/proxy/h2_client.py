@@ -1,0 +1,412 @@
+"""One HTTP/2 connection to an endpoint, carrying the streams of many exchanges at a time.
+
+It opens streams while it may, ends when its peer says GOAWAY, at its age or when it has been idle for long enough, and
+then lets the streams it has come to their end: who asks next gets another connection (h2_pool.py). Liveness is found
+out with PING when a connection that should speak does not; there is one timer per connection, re-armed when it fires.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError, Sent
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h2.engine import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    ConnectionFault,
+    code_name,
+)
+from hostmesh.protocol.h2.engines import make_engine
+from hostmesh.protocol.h2.heads import request_pairs, trailer_pairs
+from hostmesh.proxy.h2_client_stream import H2EndpointStream
+from hostmesh.proxy.h2_sending import Sending
+
+if TYPE_CHECKING:
+    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.h2_pool import H2EndpointStack
+    from hostmesh.pump.loop import TimerHandle, Transport
+
+FIRST_STREAMS = 100
+"""Streams opened before the peer's SETTINGS have arrived: what RFC 9113 section 6.5.2 recommends as a peer's least."""
+
+PING_IDLE = 10.0
+"""Seconds of rest after which the first request on a connection is accompanied by a PING: firewalls and reboots forget
+connections without telling, and the request must not wait for a TCP timeout to learn it."""
+
+PING_QUIET = 30.0
+"""Seconds without a byte, while streams are open, after which the endpoint is asked whether it is there."""
+
+PING_AGAIN = 310.0
+"""Seconds to the next PING while nothing else comes: gRPC servers close connections (too_many_pings) on which pings
+come in less than 300 s without data between them, and forgive two."""
+
+PING_TIMEOUT = 10.0
+"""Seconds after a PING without any byte in which the endpoint is found dead."""
+
+LAST_REQUEST = 2**30 - 1
+"""Requests after which a connection is retired: the ids of its streams are used up (RFC 9113 section 5.1.1)."""
+
+
+class H2ClientSession:
+    """A pump session that owns its transport and an engine. ``endpoint`` hears of streams that end and of the end."""
+
+    __slots__ = (
+        "_awaiting",
+        "_fresh",
+        "_greeted",
+        "_heard",
+        "_loop",
+        "_pinged",
+        "_pings",
+        "_ponged",
+        "_step",
+        "_timer",
+        "_transport",
+        "closed",
+        "endpoint",
+        "engine",
+        "idle_since",
+        "name",
+        "opened",
+        "requests",
+        "retired",
+        "sending",
+        "streams",
+    )
+
+    def __init__(
+        self, endpoint: H2EndpointStack, transport: Transport, now: float, name: bytes | None
+    ) -> None:
+        client = endpoint.client
+        self.endpoint = endpoint
+        self.name = name
+        """The endpoint's own name, by which it is called; see named_session.py."""
+        self._transport = transport
+        self._loop = client.loop
+        self.engine = make_engine(client.settings.h2_engine, client.settings.h2, self)
+        self.sending = Sending(self.engine, transport, self, client.loop)
+        self.streams: dict[int, H2EndpointStream] = {}
+        self.closed = False
+        self.retired = False
+        """No new streams: it closes with its last one."""
+        self.requests = 0
+        self.opened = now
+        self.idle_since = now
+        self._greeted = False
+        """The peer's SETTINGS have arrived."""
+        self._heard = now
+        """When bytes came last."""
+        self._pinged = 0.0
+        """When the last PING was sent."""
+        self._awaiting = False
+        """Nothing has come since."""
+        self._ponged = -1.0
+        """``_heard`` when its answer came: while they are equal nothing else has come."""
+        self._pings = 0
+        self._fresh: list[H2EndpointStream] = []
+        """Streams whose response head came with this read."""
+        self._step = min(PING_QUIET, client.idle_time or inf)
+        self._timer: TimerHandle | None = None
+        self.engine.start()
+        self.sending.flush_soon()
+        self._watch(now)
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """Streams that may be opened now."""
+        if self.retired or self.closed:
+            return 0
+        capacity = self.engine.capacity
+        return capacity if self._greeted else min(capacity, FIRST_STREAMS - len(self.streams))
+
+    @property
+    def carried(self) -> int:
+        """Bytes that the kernel has taken."""
+        return self._transport.bytes_out
+
+    def start(self, ex: Exchange) -> None:
+        """Open a stream for ``ex``: its head and the body bytes it holds. Only while :attr:`free`."""
+        branch = ex.branch
+        assert branch is not None
+        body = ex.body
+        done = ex.request_done
+        trailers = ex.request_trailers if done else b""
+        pairs = request_pairs(
+            ex.head,
+            branch.lines + ex.trace,
+            target=ex.target,
+            host=self.name,
+            clear=ex.server.clear_context,
+            expect=ex.streamed,
+            drop=ex.drop,
+        )
+        if not self.streams:
+            now = self._loop.now()
+            if now - max(self.idle_since, self._heard) >= PING_IDLE and not self._awaiting:
+                self._ping(now)
+        id = self.engine.open(pairs, done and not body and not trailers)
+        stream = H2EndpointStream(self, id, ex, reused=self.requests > 0, mark=self._transport.bytes_out)
+        self.streams[id] = stream
+        self.requests += 1
+        if self.requests >= LAST_REQUEST:
+            self.retire()
+        if body:
+            self.sending.write(id, body, done and not trailers)
+        if trailers:
+            self.sending.trailers(id, trailer_pairs(trailers))
+        self.sending.flush_soon()
+        ex.attached(stream)
+
+    def ended(self, stream: H2EndpointStream, *, reset: bool) -> None:
+        """``stream`` is over, with CANCEL if it has not ended by itself."""
+        if self.streams.pop(stream.id, None) is None or self.closed:
+            return
+        self.sending.forget(stream.id)
+        if reset:
+            self.engine.reset(stream.id, CANCEL)
+            self.sending.flush_soon()
+        if not self.streams:
+            self.idle_since = self._loop.now()
+            if self.retired:
+                self._finish()
+                return
+        self.endpoint.stream_ended(self)
+
+    # -- what comes in --------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = now = self._loop.now()
+        self._awaiting = False
+        try:
+            self.engine.receive(data, now)
+        except ConnectionFault as fault:
+            self._fresh.clear()
+            self._end(fault.reason, f"broke HTTP/2: {fault.message}")
+            return
+        except Exception as error:
+            self._fresh.clear()
+            self.endpoint.client.report(error)
+            self.engine.goaway(INTERNAL_ERROR)
+            self._end(Reason.BUG, "sent what hostmesh failed to read; the log has the traceback")
+            return
+        if self._fresh:
+            fresh, self._fresh = self._fresh, []
+            for stream in fresh:
+                ex = stream.ex
+                try:
+                    stream.hand_on()
+                except Exception as error:
+                    assert ex is not None
+                    ex.bug(error)
+        if self.engine.headers_since is not None:
+            self._watch(now)
+        self.sending.flush_soon()
+
+    def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
+        half = self.streams.get(stream)
+        if half is not None and (ex := half.ex) is not None:
+            try:
+                if half.head(ex, pairs, end):
+                    self._fresh.append(half)
+            except Exception as error:
+                ex.bug(error)
+
+    def on_informational(self, stream: int, pairs: Pairs) -> None:
+        half = self.streams.get(stream)
+        if half is not None and (ex := half.ex) is not None:
+            try:
+                half.informational(ex, pairs)
+            except Exception as error:
+                ex.bug(error)
+
+    def on_data(self, stream: int, data: bytes, end: bool) -> None:
+        half = self.streams.get(stream)
+        if half is not None and (ex := half.ex) is not None:
+            try:
+                half.data(ex, data, end)
+            except Exception as error:
+                ex.bug(error)
+
+    def on_trailers(self, stream: int, pairs: Pairs) -> None:
+        half = self.streams.get(stream)
+        if half is not None and (ex := half.ex) is not None:
+            try:
+                half.trailers(ex, pairs)
+            except Exception as error:
+                ex.bug(error)
+
+    def on_reset(self, stream: int, code: int) -> None:
+        half = self.streams.get(stream)
+        if half is not None:
+            half.was_reset(code)
+
+    def on_stream_fault(self, stream: int, error: MeshError, code: int) -> None:
+        half = self.streams.get(stream)
+        if half is not None:
+            half.lost(half.error(f"broke HTTP/2: {error.message}", reason=error.reason))
+
+    def on_window(self, stream: int) -> None:
+        self.sending.window_opened(stream)
+
+    def on_settings(self) -> None:
+        self._greeted = True
+        self.endpoint.greeted(self)
+
+    def on_pong(self, payload: bytes) -> None:
+        self._ponged = self._heard
+
+    def on_goaway(self, last: int, code: int, debug: bytes) -> None:
+        self.retired = True
+        # In the order of the requests; each may open a stream on another connection at once.
+        for half in [half for id, half in self.streams.items() if id > last]:
+            half.refused()
+            half.lost(half.error(f"said GOAWAY ({code_name(code)}) before it took the request", Sent.NOTHING))
+        self.retire()
+
+    # -- what goes out --------------------------------------------------------------------------------------------
+
+    def writable(self) -> None:
+        self.sending.writable()
+
+    def stream_writable(self, stream: int) -> None:
+        half = self.streams.get(stream)
+        if half is not None and (ex := half.ex) is not None:
+            try:
+                ex.endpoint_writable()
+            except Exception as error:
+                ex.bug(error)
+
+    def stream_overdue(self, stream: int, error: MeshError) -> None:
+        half = self.streams.get(stream)
+        if half is not None:
+            self.engine.reset(stream, CANCEL)
+            self.sending.flush_soon()
+            half.lost(half.error(error.message, reason=error.reason))
+
+    def connection_overdue(self, error: MeshError) -> None:
+        self.engine.goaway(ENHANCE_YOUR_CALM)
+        self._end(error.reason, error.message)
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _ping(self, now: float) -> None:
+        self._pings += 1
+        self._pinged = now
+        self._awaiting = True
+        self.engine.ping(self._pings.to_bytes(8, "big"))
+        self.sending.flush_soon()
+        self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        """Set the timer to what is due next. It never waits for longer than the shortest of all times, so nothing has
+        to set it anew that only moves a time further away, as every read and every stream does."""
+        if self._timer is not None:
+            self._timer.cancel()
+        due = now + self._step
+        since = self.engine.headers_since
+        if since is not None:
+            due = min(due, since + self.endpoint.client.settings.h2.budgets.header_seconds)
+        if self._awaiting:
+            due = min(due, self._pinged + PING_TIMEOUT)
+        elif self.streams:
+            due = min(due, self._quiet_until())
+        due = min(due, self._rest_until(), self._life_until())
+        self._timer = self._loop.call_at(due, self._check)
+
+    def _quiet_until(self) -> float:
+        if self._heard == self._ponged:
+            return self._pinged + PING_AGAIN
+        return self._heard + PING_QUIET
+
+    def _rest_until(self) -> float:
+        idle_time = self.endpoint.client.idle_time
+        return inf if self.streams or idle_time is None else self.idle_since + idle_time
+
+    def _life_until(self) -> float:
+        life_time = self.endpoint.client.life_time
+        return inf if self.retired or life_time is None else self.opened + life_time
+
+    def _check(self) -> None:
+        self._timer = None
+        now = self._loop.now()
+        since = self.engine.headers_since
+        if since is not None and now >= since + self.endpoint.client.settings.h2.budgets.header_seconds:
+            self.engine.goaway(PROTOCOL_ERROR)
+            self._end(Reason.BAD_RESPONSE, "did not complete a header block in time")
+            return
+        if self._awaiting:
+            if now >= self._pinged + PING_TIMEOUT:
+                self._end(Reason.RESET_BY_ENDPOINT, f"did not answer a PING within {PING_TIMEOUT:g} s")
+                return
+        elif self.streams and now >= self._quiet_until():
+            self._ping(now)
+            return
+        if now >= self._rest_until():
+            if self.endpoint.may_shrink():
+                self._finish()
+                return
+            self.idle_since = now
+        if now >= self._life_until():
+            self.retire()
+            if self.closed:
+                return
+        self._watch(now)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Open no more streams; close with the last one, which may be now."""
+        self.retired = True
+        if not self.streams:
+            self._finish()
+        else:
+            self.endpoint.stream_ended(self)
+
+    def _finish(self) -> None:
+        """Close: no stream is open."""
+        if not self.closed:
+            self.engine.goaway(NO_ERROR)
+            self._shut()
+            self._transport.close()
+            self.endpoint.session_over(self)
+
+    def _end(self, reason: Reason, what: str) -> None:
+        """The endpoint did ``what``, which is the end of the connection and of every stream."""
+        if not self.closed:
+            self._shut()
+            self._transport.close()
+            self._lose(reason, what)
+
+    def _shut(self) -> None:
+        """Write what the engine still has to say, and nothing after it."""
+        self.sending.flush()
+        self.sending.close()
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _lose(self, reason: Reason, what: str) -> None:
+        streams, self.streams = self.streams, {}
+        self.endpoint.session_over(self)
+        for half in streams.values():
+            half.lost(half.broke(what, reason))
+
+    def eof_received(self) -> None:
+        self._end(Reason.RESET_BY_ENDPOINT, "closed the connection")
+
+    def connection_lost(self, error: OSError | None) -> None:
+        if not self.closed:
+            self._shut()
+            what = "closed the connection"
+            if error is not None:
+                what = f"broke the connection ({error.strerror or error})"
+            self._lose(Reason.RESET_BY_ENDPOINT, what)
