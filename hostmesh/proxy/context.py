@@ -13,6 +13,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.syntax import DtabError
 from hostmesh.protocol.context import TraceId, count_hops, decode_rate, is_chosen, root_trace
+from hostmesh.protocol.grpc import format_timeout, parse_timeout
 from hostmesh.protocol.upgrade import upgrade_to_forward
 from hostmesh.proxy.diagnostics import diagnosis_of
 from hostmesh.routing.deadline import Deadline, parse_deadlines
@@ -28,11 +29,13 @@ MAX_LOCAL_DTAB = 4096
 class Context:
     """The context of one request. ``trace`` is our own span as a server."""
 
-    __slots__ = ("deadline", "forwarded", "local", "trace")
+    __slots__ = ("deadline", "forwarded", "grpc_deadline", "local", "trace")
 
     def __init__(self) -> None:
         self.trace: TraceId | None = None
         self.deadline: Deadline | None = None
+        self.grpc_deadline: float | None = None
+        """When the caller's ``grpc-timeout`` is over, on the loop's clock."""
         self.local: Dtab | None = None
         self.forwarded = b""
         """Whole lines: Forwarded, the timestamp header."""
@@ -62,6 +65,11 @@ class Context:
                 # The way through our clock costs some microseconds, or a pause: never hand on more than was given.
                 until = min(until, self.deadline.deadline)
             parts.append(b"l5d-ctx-deadline: %d %d\r\n" % (stamp, until))
+        if self.grpc_deadline is not None:
+            # What is left of the caller's own, and nothing of our timeouts: those end with the response head, while
+            # an endpoint ends the whole call at this one, however long its response is to be.
+            left = int((self.grpc_deadline - router.env.now()) * 1e9)
+            parts.append(b"grpc-timeout: %b\r\n" % format_timeout(left))
         if self.local is not None:
             parts.append(b"l5d-ctx-dtab: %b\r\n" % self.local.show().encode("ascii"))
         return b"".join(parts)
@@ -86,6 +94,9 @@ def read_context(ex: Exchange, now: float) -> None:
             )
     if not server.clear_context:
         _read_l5d(ex, context, now)
+    ex.drop = router.owned_fields
+    if ex.is_grpc:
+        _read_grpc_timeout(ex, context, now)
     if context.trace is None:
         context.trace = root_trace(router.trace_rng)
     settings = server.settings
@@ -98,7 +109,6 @@ def read_context(ex: Exchange, now: float) -> None:
         if ex.deadline is None or limit < ex.deadline:
             ex.deadline = limit
             ex.server_timeout = True
-    ex.drop = router.owned_fields
     if settings.timestamp_header is not None:
         ex.drop |= {settings.timestamp_header.lower()}
     if settings.forwarded is not None and server.clear_context:
@@ -148,6 +158,26 @@ def _read_l5d(ex: Exchange, context: Context, now: float) -> None:
         if deadline is not None:
             context.deadline = deadline
             ex.deadline = now + deadline.deadline / 1e9 - router.env.wall()
+
+
+def _read_grpc_timeout(ex: Exchange, context: Context, now: float) -> None:
+    """A gRPC caller's own limit, trusted or not: it can only ask for less."""
+    value = ex.head.get(b"grpc-timeout")
+    if value is None:
+        return
+    timeout = parse_timeout(value)
+    if timeout is not None:
+        context.grpc_deadline = deadline = now + timeout / 1e9
+        if ex.deadline is None or deadline < ex.deadline:
+            ex.deadline = deadline
+        ex.drop |= {b"grpc-timeout"}
+
+
+def deadline_field(ex: Exchange) -> str:
+    """The name of the field that the caller's deadline came in."""
+    context = ex.context
+    is_grpc = context is not None and context.grpc_deadline == ex.deadline
+    return "grpc-timeout" if is_grpc else "l5d-ctx-deadline"
 
 
 def _read_dtab(values: list[bytes]) -> Dtab | None:

@@ -18,6 +18,8 @@ from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
 from hostmesh.protocol.grpc import status_in
 from hostmesh.proxy.branch import Branch
+from hostmesh.proxy.context import deadline_field
+from hostmesh.proxy.grpc_methods import GrpcMethods
 from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.budget import RetryBudget
@@ -67,6 +69,8 @@ class PathStack:
         self._rng = rng
         self._make_branch = make_branch
         self._drop_branch = drop_branch
+        self._scope = scope
+        self._methods: GrpcMethods | None = None
         self.stats = ScopeStats(scope, statuses=False)
         self._exn = scope.scope("exn")
         self._retry_scope = retries = scope.scope("retries")
@@ -193,7 +197,7 @@ class PathStack:
                 ex.fail(
                     MeshError(
                         Reason.DEADLINE_EXPIRED,
-                        f"the caller's deadline (l5d-ctx-deadline) passed {(now - deadline) * 1000:.0f} ms ago",
+                        f"the caller's deadline ({deadline_field(ex)}) passed {(now - deadline) * 1000:.0f} ms ago",
                         status=503,
                     )
                 )
@@ -206,7 +210,9 @@ class PathStack:
                 )
             else:
                 reason = Reason.DEADLINE_EXPIRED
-                why = f"the caller's deadline (l5d-ctx-deadline, {left:.0f} ms left on arrival) has passed"
+                why = (
+                    f"the caller's deadline ({deadline_field(ex)}, {left:.0f} ms left on arrival) has passed"
+                )
             ex.total_timer = self.loop.call_at(deadline, ex.total_timed_out, reason, why)
         else:
             assert own is not None
@@ -388,6 +394,13 @@ class PathStack:
             self._per_request.add(ex.retries)
         if ex.error is not None:
             stats.failed(ex.error.reason)
+        if ex.is_grpc:
+            self._grpc_done(ex, micros, ok)
+
+    def _grpc_done(self, ex: Exchange, micros: int, ok: bool) -> None:
+        if self._methods is None:
+            self._methods = GrpcMethods(self._scope.scope("grpc"))
+        self._methods.done(ex, micros, None if self.judged_from else ok)
 
     @property
     def idle(self) -> bool:

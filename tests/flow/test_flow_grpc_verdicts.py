@@ -20,7 +20,8 @@ RETRIES = f"{TOTAL}/retries"
 
 def config(service: str = "", client: str = "") -> str:
     """A router of the protocol that has these classifiers."""
-    return http_config(service, client).replace("protocol: http", "protocol: h2")
+    client = f"protocol: http, {client}" if client else "protocol: http"
+    return http_config(service, client).replace("- protocol: http", "- protocol: h2")
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n"
