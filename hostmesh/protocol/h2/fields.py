@@ -59,8 +59,10 @@ def kind_of(name: bytes) -> int:
     kind = _kinds.get(name)
     if kind is None:
         kind = _classify(name)
-        if len(_kinds) < MAX_KNOWN_NAMES:
-            _kinds[name] = kind
+        if len(_kinds) >= MAX_KNOWN_NAMES:
+            # Somebody invents names; the real ones are back after one look each.
+            _kinds.clear()
+        _kinds[name] = kind
     return kind
 
 
