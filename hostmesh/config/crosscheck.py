@@ -12,7 +12,7 @@ from hostmesh.config.convert import Made
 from hostmesh.config.model import AdminConfig
 from hostmesh.config.report import KeyPath, Report, show_path
 from hostmesh.config.routers import HttpRouterConfig, RouterConfig
-from hostmesh.config.servers import ServerConfig
+from hostmesh.config.servers import ListenerConfig
 from hostmesh.config.tree import Items, Node, Table, is_null, line_at
 from hostmesh.naming.namer import NamerConfig
 from hostmesh.naming.path import Path
@@ -21,6 +21,8 @@ ONLY_HTTP: Final = frozenset({"io.l5d.header", "io.l5d.methodAndHost", "io.l5d.p
 """Identifiers that an h2 router does not know."""
 ONLY_H2: Final = frozenset({"io.l5d.header.path"})
 """Identifiers that an http router does not know."""
+TCP_KINDS: Final = "io.l5d.tcp."
+"""What the identifiers of tcp routers, and no others, begin with."""
 
 
 def crosscheck(report: Report, root: Node, made: list[Made]) -> None:
@@ -98,7 +100,7 @@ def _listeners(made: list[Made]) -> Iterator[_Listener]:
     if admin.value.http_identifier_port is not None:
         path = (*admin.path, "httpIdentifierPort")
         yield _Listener(admin.value.ip, admin.value.http_identifier_port, path)
-    for server in _of(made, ServerConfig):
+    for server in _of(made, ListenerConfig):
         yield _Listener(server.value.ip, server.value.port, (*server.path, "port"))
 
 
@@ -157,7 +159,15 @@ def _kinds(report: Report, root: Node, made: list[Made]) -> None:
     for each in made:
         protocol = routers.get(each.path[:2])
         kind = getattr(each.value, "kind", "")
-        if protocol not in ("http", "h2") or not isinstance(kind, str):
+        if protocol not in ("http", "h2", "tcp") or not isinstance(kind, str):
+            continue
+        if "identifier" in each.path and (protocol == "tcp") != kind.startswith(TCP_KINDS):
+            here = (*each.path, "kind")
+            report.mistake(
+                line_at(root, here),
+                here,
+                f"found the kind {kind!r}, expected one for the protocol {protocol}",
+            )
             continue
         other = "h2" if protocol == "http" else "http"
         wrong = kind.startswith(f"io.l5d.{other}.")

@@ -18,7 +18,7 @@ from hostmesh.config.policies import (
     policy_metadata,
 )
 from hostmesh.config.report import KeyPath, nearest, one_of
-from hostmesh.config.servers import H2ServerConfig, HttpServerConfig, ServerConfig
+from hostmesh.config.servers import H2ServerConfig, HttpServerConfig, ListenerConfig
 from hostmesh.config.shape import Bounds
 from hostmesh.config.tree import Items, Node, Scalar, Table, is_null
 from hostmesh.config.types import Count, Label, Positive, RollPolicy, Seconds, Timeout
@@ -93,7 +93,7 @@ class RouterConfig(PluginConfig):
 
     place: ClassVar[str] = "router"
 
-    servers: tuple[ServerConfig, ...] = ()
+    servers: tuple[ListenerConfig, ...] = ()
     """Where callers connect, at least one."""
     service: Policy[Any] = field(metadata=policy_metadata(ServiceParams))
     """Policy of logical destinations; kinds ``io.l5d.global``, ``io.l5d.static``."""

@@ -63,8 +63,8 @@ class ForwardedHeaderConfig:
 
 
 @frozen(kw_only=True)
-class ServerConfig:
-    """A listening socket of a router."""
+class ListenerConfig:
+    """A listening socket of a router, whatever it carries."""
 
     place: ClassVar[str] = "server"
 
@@ -78,10 +78,16 @@ class ServerConfig:
     """Default: plain text."""
     socket_options: SocketOptions = field(factory=SocketOptions)
     """Options of the callers' connections."""
-    max_concurrent_requests: Positive | None = None
-    """Requests in flight above which further ones are answered 503 at once. Default: unlimited."""
     announce: tuple[Path, ...] = ()
     """Names to announce this server under, each ``/#/<announcer prefix>/<rest>``."""
+
+
+@frozen(kw_only=True)
+class ServerConfig(ListenerConfig):
+    """A listening socket of a router of requests."""
+
+    max_concurrent_requests: Positive | None = None
+    """Requests in flight above which further ones are answered 503 at once. Default: unlimited."""
     timeout_ms: Timeout | None = None
     """Milliseconds for a whole request; 503 after it. Default: none."""
     clear_context: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any
 
-from hostmesh.daemon.build import AnyHttpRouter
+from hostmesh.daemon.build import AnyRouter
 from hostmesh.daemon.shared import Shared, local_ips
 from hostmesh.naming.path import Path
 from hostmesh.registry.announcer import Announcement, AnnouncerConfig, AnnouncerDeps
@@ -24,7 +24,7 @@ class Announcers:
         self.running: dict[str, Any] = {}
 
     def apply(
-        self, routers: Iterable[AnyHttpRouter], address_of: Callable[[str, int], tuple[str, int]]
+        self, routers: Iterable[AnyRouter], address_of: Callable[[str, int], tuple[str, int]]
     ) -> None:
         """Announce the servers of ``routers``, and no others.
 
@@ -56,7 +56,7 @@ class Announcers:
 
     def _announcements(
         self,
-        router: AnyHttpRouter,
+        router: AnyRouter,
         config: AnnouncerConfig,
         address_of: Callable[[str, int], tuple[str, int]],
     ) -> tuple[Announcement, ...]:

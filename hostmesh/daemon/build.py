@@ -20,6 +20,7 @@ from hostmesh.config.policies import (
 )
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
 from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
+from hostmesh.config.tcp import TcpRouterConfig
 from hostmesh.daemon.shared import Shared, local_ips
 from hostmesh.naming.bind import Mount, mount
 from hostmesh.naming.bound import BoundName
@@ -29,8 +30,8 @@ from hostmesh.naming.namer import NamerConfig, NamerDeps
 from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerDeps
 from hostmesh.protocol.context import B3Propagator
-from hostmesh.protocol.limits import Limits
 from hostmesh.protocol.h2.settings import H2Settings
+from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.exchange import Exchange
@@ -47,6 +48,9 @@ FOREVER = 10 * 365 * 86400.0
 
 AnyHttpRouter: TypeAlias = HttpRouterConfig | H2RouterConfig
 """A router of HTTP, of either version: its servers take both."""
+
+AnyRouter: TypeAlias = AnyHttpRouter | TcpRouterConfig
+"""A router of any protocol that is carried."""
 
 
 class Namers:
@@ -102,7 +106,7 @@ def transformer_deps(shared: Shared) -> TransformerDeps:
     )
 
 
-def build_interpreter(shared: Shared, config: AnyHttpRouter, namers: Namers) -> Interpreter:
+def build_interpreter(shared: Shared, config: AnyRouter, namers: Namers) -> Interpreter:
     assert config.interpreter is not None
     return config.interpreter.mk(
         InterpreterDeps(
@@ -256,12 +260,12 @@ def client_settings_of(params: ClientParams) -> ClientSettings:
         keep_alive=sockets.keep_alive,
         enable_probation=bool(getattr(params.load_balancer, "enable_probation", False)),
     )
+    if isinstance(params, HttpClientParams | H2ClientParams) and params.protocol == "h2":
+        settings = evolve(settings, http2=True, h2=h2_settings_of(params))
     if pool is not None:
         idle = pool.idle_time_ms
         settings = evolve(
             settings,
-    if isinstance(params, HttpClientParams | H2ClientParams) and params.protocol == "h2":
-        settings = evolve(settings, http2=True, h2=h2_settings_of(params))
             pool_min=pool.min_size,
             pool_max=settings.pool_max if pool.max_size is None else pool.max_size,
             pool_waiters=settings.pool_waiters if pool.max_waiters is None else pool.max_waiters,
@@ -270,10 +274,6 @@ def client_settings_of(params: ClientParams) -> ClientSettings:
     return settings
 
 
-def server_settings_of(
-    shared: Shared, router: AnyHttpRouter, config: HttpServerConfig | H2ServerConfig
-) -> ServerSettings:
-    session = config.server_session
 def h2_settings_of(params: H2SettingsParams) -> H2Settings:
     """What our side of an HTTP/2 connection to an endpoint declares."""
     given = {
@@ -287,6 +287,10 @@ def h2_settings_of(params: H2SettingsParams) -> H2Settings:
     return H2Settings(client_side=True, **known)  # type: ignore[arg-type]  # each key with the type of its field
 
 
+def server_settings_of(
+    shared: Shared, router: AnyHttpRouter, config: HttpServerConfig | H2ServerConfig
+) -> ServerSettings:
+    session = config.server_session
     sockets = config.socket_options
     forwarded = config.add_forwarded_header
     settings = ServerSettings(
@@ -335,6 +339,15 @@ def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> F
         return forwarded.line(server, caller, ex.head.host, "http", rng, key=key)
 
     return line
+
+
+def carried(config: LinkerConfig) -> list[AnyRouter]:
+    """The routers of every protocol that can run."""
+    return [
+        router
+        for router in config.routers
+        if isinstance(router, HttpRouterConfig | H2RouterConfig | TcpRouterConfig)
+    ]
 
 
 def http_routers(config: LinkerConfig) -> list[AnyHttpRouter]:

@@ -11,7 +11,7 @@ import trio
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.var import Ok
 from hostmesh.config.load import read_file
-from hostmesh.daemon.build import AnyHttpRouter, Namers, build_interpreter, http_routers
+from hostmesh.daemon.build import AnyRouter, Namers, build_interpreter, carried
 from hostmesh.daemon.run import Base, checked
 from hostmesh.naming.bound import BoundLeaf, BoundUnion
 from hostmesh.naming.delegate import DelegateTree
@@ -28,7 +28,7 @@ def main_delegate(args: argparse.Namespace) -> int:
     """Print the delegation tree of ``args.path``; 0 if it leads to a bound name, else 1. Raises ConfigError."""
     name = "stdin" if args.file == "-" else args.file
     config = checked(read_file(args.file), name)
-    routers = http_routers(config)
+    routers = carried(config)
     chosen = [router for router in routers if args.router in (None, router.name)]
     if not chosen:
         known = ", ".join(router.name for router in routers) or "none that this version can run"
@@ -49,7 +49,7 @@ def main_delegate(args: argparse.Namespace) -> int:
 
 
 async def _delegate(
-    base: Base, router: AnyHttpRouter, namers: Namers, path: Path, extra: Dtab
+    base: Base, router: AnyRouter, namers: Namers, path: Path, extra: Dtab
 ) -> DelegateTree:
     shared = base.shared
     async with trio.open_nursery() as nursery:

@@ -15,22 +15,25 @@ import trio
 
 from hostmesh.base.errors import ConfigError
 from hostmesh.config.model import LinkerConfig, unavailable
-from hostmesh.config.servers import ServerConfig
+from hostmesh.config.servers import ListenerConfig
+from hostmesh.config.tcp import TcpRouterConfig
 from hostmesh.daemon.announce import Announcers
 from hostmesh.daemon.build import (
-    AnyHttpRouter,
+    AnyRouter,
     Namers,
     build_interpreter,
     build_router,
-    http_routers,
+    carried,
     server_settings_of,
 )
 from hostmesh.daemon.shared import Shared
+from hostmesh.daemon.tcp import build_tcp_router, tcp_server_settings_of
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.router import Recorder, Router
 from hostmesh.proxy.server import Server
+from hostmesh.proxy.tcp_server import TcpServer
 from hostmesh.pump.listen import Listener, ListenOptions, open_listener
 
 RETIRE_AFTER = 15.0
@@ -63,7 +66,7 @@ class Linker:
         self.routers: dict[str, Router] = {}
         self._donors: dict[str, Donor] = {}
         self.interpreters: dict[str, tuple[str, Interpreter]] = {}
-        self.servers: dict[tuple[str, int], tuple[Listener, Server]] = {}
+        self.servers: dict[tuple[str, int], tuple[Listener, Server | TcpServer]] = {}
         self.announcers = Announcers(shared)
         self.draining = False
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -80,11 +83,15 @@ class Linker:
         routers: dict[str, Router] = {}
         donors: dict[str, Donor] = {}
         interpreters: dict[str, tuple[str, Interpreter]] = {}
-        for router_config in http_routers(config):
+        for router_config in carried(config):
             label = router_config.name
             interpreters[label] = self._interpreter(router_config, namers)
-            donors[label] = Donor(old_routers.get(label), self._donors.get(label))
-            router = build_router(shared, router_config, interpreters[label][1], donors[label])
+            if self._is_kin(router_config):
+                donors[label] = Donor(old_routers.get(label), self._donors.get(label))
+            else:
+                donors[label] = Donor(None, None)
+            build = build_tcp_router if isinstance(router_config, TcpRouterConfig) else build_router
+            router = build(shared, router_config, interpreters[label][1], donors[label])  # type: ignore[arg-type]  # chosen for it
             router.recorder = recorders.get(label)
             router.forbidden = frozenset({(config.admin.ip, config.admin.port)})
             routers[label] = router
@@ -98,10 +105,10 @@ class Linker:
             for identifier in router.identifiers:
                 shared.start(identifier)
             old = old_routers.get(label)
-            if old is not None:
+            if old is not None and type(old) is type(router):
                 router.take_over(old)
         self._switch(config, routers, opened)
-        self.announcers.apply(http_routers(config), lambda ip, port: self.servers[ip, port][0].address)
+        self.announcers.apply(carried(config), lambda ip, port: self.servers[ip, port][0].address)
         kept = {id(namer) for namer in namers.made} | {id(i) for _, i in interpreters.values()}
         retired: list[Any] = [] if old_namers is None else [n for n in old_namers.made if id(n) not in kept]
         retired += [i for _, i in self.interpreters.values() if id(i) not in kept]
@@ -112,7 +119,12 @@ class Linker:
             loop = shared.loop
             loop.call_at(loop.now() + RETIRE_AFTER, self._retire, list(old_routers.values()), retired)
 
-    def _interpreter(self, config: AnyHttpRouter, namers: Namers) -> tuple[str, Interpreter]:
+    def _is_kin(self, config: AnyRouter) -> bool:
+        """Whether the former router of that label carried the same: else its stacks are of no use."""
+        old = self.routers.get(config.name)
+        return old is None or (old.protocol == "tcp") == (config.protocol == "tcp")
+
+    def _interpreter(self, config: AnyRouter, namers: Namers) -> tuple[str, Interpreter]:
         identity = repr((config.interpreter, [id(namer) for namer in namers.made]))
         known = self.interpreters.get(config.name)
         if known is not None and known[0] == identity:
@@ -124,7 +136,7 @@ class Linker:
     def _open(self, config: LinkerConfig) -> dict[tuple[str, int], Any]:
         opened: dict[tuple[str, int], Any] = {}
         try:
-            for router in http_routers(config):
+            for router in carried(config):
                 for server in router.servers:
                     key = (server.ip, server.port)
                     if key not in self.servers:
@@ -140,20 +152,28 @@ class Linker:
     ) -> None:
         shared = self.shared
         wanted = set()
-        for router_config in http_routers(config):
+        for router_config in carried(config):
             router = routers[router_config.name]
             for server_config in router_config.servers:
                 key = (server_config.ip, server_config.port)
                 wanted.add(key)
-                settings = server_settings_of(shared, router_config, server_config)
+                make, settings = self._maker(router_config, server_config)
                 known = self.servers.get(key)
-                if known is not None:
+                if known is not None and type(known[1]) is make:
                     known[1].router = router
                     known[1].configure(settings)
                     known[0].options = listen_options(server_config)
                     continue
                 scope = shared.metrics.scope("rt", router.label, "server", settings.name)
-                server = Server(shared.loop, router, settings, scope)
+                server = make(shared.loop, router, settings, scope)
+                if known is not None:
+                    # The port carries another protocol from now on; who is connected ends as at a drain.
+                    listener, former = known
+                    listener.make_session = server.accept
+                    listener.options = listen_options(server_config)
+                    self.servers[key] = (listener, server)
+                    former.drain()
+                    continue
                 listener = self._listen(
                     shared.loop, opened[key], listen_options(server_config), server.accept, self._capacity
                 )
@@ -163,6 +183,12 @@ class Linker:
             listener, server = self.servers.pop(key)
             listener.finish()
             server.drain()
+
+    def _maker(self, router: AnyRouter, config: Any) -> tuple[Any, Any]:
+        """The class of a server, and what it is configured with."""
+        if isinstance(router, TcpRouterConfig):
+            return TcpServer, tcp_server_settings_of(config)
+        return Server, server_settings_of(self.shared, router, config)
 
     def _capacity(self) -> int:
         return self.max_connections - self.connections
@@ -249,7 +275,7 @@ class Donor:
             self._before.forget(routers)
 
 
-def listen_options(config: ServerConfig) -> ListenOptions:
+def listen_options(config: ListenerConfig) -> ListenOptions:
     sockets = config.socket_options
     return ListenOptions(
         no_delay=sockets.no_delay,

@@ -14,7 +14,8 @@ import trio
 
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.routers import H2RouterConfig
-from hostmesh.daemon.build import AnyHttpRouter, http_routers
+from hostmesh.config.tcp import TcpRouterConfig
+from hostmesh.daemon.build import AnyHttpRouter, carried
 from hostmesh.proxy.recorder import Recorder
 from hostmesh.telemeters.access_log import AccessLog
 from hostmesh.telemeters.canonical import CanonicalLog
@@ -74,9 +75,11 @@ class Observers:
         access_logs: dict[str, AccessLog] = {}
         recorders: dict[str, Any] = {}
         shown = [sink for sink in telemeters.values() if hasattr(sink, "on_exchange")]
-        for router in http_routers(config):
+        for router in carried(config):
             sinks: list[RecordSink] = [*canonical.values(), *shown]
-            access_log = self._access_log(access_logs, router, deps)
+            access_log = None
+            if not isinstance(router, TcpRouterConfig):
+                access_log = self._access_log(access_logs, router, deps)
             if access_log is not None:
                 sinks.append(access_log)
             recorders[router.name] = Recorder(router.name, shared.env, sinks)

@@ -90,6 +90,8 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
         return router.base_dtab.show()
 
     def identify(head: RequestHead) -> Identified | Unidentified:
+        if router.protocol == "tcp":
+            return Unidentified("connections have names here, requests have not")
         try:
             path, _target = router.identify(head)
         except MeshError as error:
@@ -102,7 +104,7 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
 
     return RouterView(
         label=router.label,
-        protocol="http",
+        protocol=router.protocol,
         base_dtab=base_dtab,
         interpreter=router.interpreter,
         identify=identify,

@@ -58,6 +58,8 @@ class ClientStack:
     construction to :meth:`close`.
     """
 
+    connect_timeout = CONNECT_TIMEOUT
+
     def __init__(
         self,
         *,
@@ -86,9 +88,9 @@ class ClientStack:
         self.fail_fast_counters = FailFastCounters()
         self.report = report
         self._make_accrual = make_accrual
+        self._endpoint_class = _endpoint_class(settings)
         self._nodes: dict[NodeKey, EndpointStack] = {}
         self.endpoints: list[EndpointStack] = []
-        self._endpoint_class = _endpoint_class(settings)
         self.size = 0
         self.addr: Addr = AddrPending()
         self._seen = False
@@ -125,11 +127,11 @@ class ClientStack:
         self._requeue_exhausted = retries.counter("budget_exhausted")
         self._request_limit = retries.counter("request_limit")
         retries.gauge("budget", lambda: float(self.requeue_budget.balance(loop.now())))
-        self._balancer_metrics(scope.scope("loadbalancer"))
-        if settings.fail_fast:
         if settings.http2:
             scope.gauge("open_streams", lambda: float(sum(e.streams for e in self.endpoints)))
             scope.gauge("buffered_bytes", lambda: float(sum(e.buffered for e in self.endpoints)))
+        self._balancer_metrics(scope.scope("loadbalancer"))
+        if settings.fail_fast:
             node = scope.scope("failfast")
             for name in ("marked_dead", "marked_available", "unhealthy_for_ms", "unhealthy_num_tries"):
                 node.counter_of(name, lambda name=name: int(getattr(self.fail_fast_counters, name)))  # type: ignore[misc]
@@ -201,11 +203,11 @@ class ClientStack:
             if stack is not None:
                 stack.close()
 
-    def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
-        node = self._make_endpoint(endpoint)
     def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
         return self._endpoint_class(self, endpoint)
 
+    def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
+        node = self._make_endpoint(endpoint)
         node.accrual = self._make_accrual(node)
         if self.settings.fail_fast:
             node.fail_fast = FailFast(node, self._rng, self.fail_fast_counters)
@@ -331,7 +333,7 @@ class ClientStack:
 
         connecting = self.loop.connect(
             endpoint.endpoint,
-            CONNECT_TIMEOUT,
+            self.connect_timeout,
             connected,
             failed,
             no_delay=self.settings.no_delay,

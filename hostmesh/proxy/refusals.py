@@ -67,6 +67,16 @@ def idle_tunnel(seconds: float, key: str = "tunnelIdleTimeMs") -> MeshError:
     )
 
 
+def old_tunnel(seconds: float) -> MeshError:
+    """A connection that has lived as long as it may."""
+    return MeshError(
+        Reason.TUNNEL_LIFE,
+        f"the connection is {seconds:g} s old (serverSession.lifeTimeMs)",
+        status=503,
+        side=Side.SELF,
+    )
+
+
 def end_of_drain() -> MeshError:
     """Still running when the time for the drain was over."""
     return MeshError(

@@ -58,6 +58,7 @@ class Router:
     """The stacks of one router. ``client_settings`` and ``service_settings`` resolve the configuration of a name."""
 
     recorder: Recorder | None = None
+    protocol = "http"
 
     def __init__(
         self,

@@ -7,10 +7,13 @@ these names only; it never sees a socket.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hostmesh.base.var import Turn
 from hostmesh.naming.addr import Endpoint
+
+if TYPE_CHECKING:
+    from hostmesh.pump.tunnel import OnEnd, Tunnel
 
 Address = tuple[str, int]
 """(numeric IP, port)."""
@@ -50,6 +53,8 @@ class Transport(Protocol):
     writer that ignores it is the one way to make memory grow, so both halves of an exchange look at it.
     """
 
+    session: Session | None
+    """Who is told. Another takes over when the connection changes its protocol; None once it is closed."""
     blocked: bool
     bytes_in: int
     bytes_out: int
@@ -94,6 +99,11 @@ class Transport(Protocol):
     def closed(self) -> bool: ...
 
     @property
+    def ended(self) -> bool:
+        """Whether the peer has said that it sends no more, and the session has been told."""
+        ...
+
+    @property
     def unsent(self) -> bool:
         """Whether bytes that were written still wait for the kernel."""
         ...
@@ -132,5 +142,12 @@ class Loop(Protocol):
 
         ``on_connected`` returns the session that will receive the transport's events. ``timeout`` is seconds;
         exceeding it is a ``TimeoutError``.
+        """
+        ...
+
+    def tunnel(self, near: Transport, far: Transport, first: bytes, on_end: OnEnd) -> Tunnel:
+        """Connect two open transports, which belong to the tunnel from now on; ``first`` goes to ``far`` before all.
+
+        ``near`` is the one that was accepted. See :mod:`hostmesh.pump.tunnel`.
         """
         ...

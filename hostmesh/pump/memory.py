@@ -20,6 +20,7 @@ from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.listen import REARM_AFTER, ListenOptions
 from hostmesh.pump.loop import Address, Session, TimerHandle, Transport
 from hostmesh.pump.memory_transport import WINDOW, MemoryTransport, pair
+from hostmesh.pump.tunnel import CopyTunnel, OnEnd, Tunnel
 
 START = 1024.0
 """Monotonic seconds at which a virtual clock begins: not 0, which no machine that runs a daemon ever shows."""
@@ -180,6 +181,10 @@ class MemoryLoop:
         address = (endpoint.host, endpoint.port)
         self.dialled[address] = self.dialled.get(address, 0) + 1
         return MemoryConnecting(self, (source, self._ports), address, timeout, on_connected, on_failed)
+
+    def tunnel(self, near: Transport, far: Transport, first: bytes, on_end: OnEnd) -> Tunnel:
+        """See :class:`hostmesh.pump.loop.Loop`."""
+        return CopyTunnel(near, far, first, on_end)
 
     def open_listener(self, ip: str, port: int, options: ListenOptions) -> MemoryListener:
         """A listener that is bound and accepts nothing yet."""

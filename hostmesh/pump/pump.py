@@ -24,6 +24,10 @@ from hostmesh.base.var import Turn
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.connect import SocketConnecting
 from hostmesh.pump.loop import Session, Transport
+from hostmesh.pump.pipes import PipePool
+from hostmesh.pump.splice import SpliceTunnel
+from hostmesh.pump.transport import SocketTransport
+from hostmesh.pump.tunnel import CopyTunnel, OnEnd, Tunnel
 from hostmesh.pump.wheel import Timer, Wheel
 
 BATCH = 32
@@ -53,6 +57,7 @@ class Pump:
         self.held: list[Callable[[], None]] = []
         """Sends that wait for the end of the batch."""
         self._closing: list[socket.socket] = []
+        self.pipes = PipePool()
         self._mail: deque[Callable[[], object]] = deque()
         self._mail_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._outcome: outcome.Outcome[Any] | None = None
@@ -94,6 +99,12 @@ class Pump:
         return SocketConnecting(
             self, endpoint, timeout, on_connected, on_failed, no_delay=no_delay, keep_alive=keep_alive
         )
+
+    def tunnel(self, near: Transport, far: Transport, first: bytes, on_end: OnEnd) -> Tunnel:
+        """See :class:`hostmesh.pump.loop.Loop`."""
+        if type(near) is SocketTransport and type(far) is SocketTransport:
+            return SpliceTunnel(self, near, far, first, on_end)
+        return CopyTunnel(near, far, first, on_end)
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -187,6 +198,7 @@ class Pump:
         for sock in self._closing:
             sock.close()
         self._closing.clear()
+        self.pipes.close()
         self._epoll.close()
         os.close(self._mail_fd)
 

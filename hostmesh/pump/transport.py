@@ -97,6 +97,10 @@ class SocketTransport:
         return self._state != 0
 
     @property
+    def ended(self) -> bool:
+        return self._eof
+
+    @property
     def unsent(self) -> bool:
         return self._out_bytes > 0 or self._held is not None
 
@@ -357,6 +361,16 @@ class SocketTransport:
             if session is not None:
                 self._pump.turn.call_soon(session.connection_lost, None)
 
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """Give the socket away, with what was written and has not left; the transport is closed, its session is not
+        told. The new owner closes the socket, after the batch."""
+        self._send_held()
+        unsent = b"".join(self._out)
+        sock = self._sock
+        self.session = None
+        self._release(keep=True)
+        return sock, unsent
+
     def abort(self) -> None:
         if self._state != 2:
             self._release()
@@ -415,7 +429,7 @@ class SocketTransport:
         if session is not None:
             session.connection_lost(error)
 
-    def _release(self) -> None:
+    def _release(self, *, keep: bool = False) -> None:
         self._state = 2
         self._held = None
         self._out.clear()
@@ -425,4 +439,5 @@ class SocketTransport:
             self._stall = None
         if not self._hung:
             self._pump.remove(self._fd)
-        self._pump.close_later(self._sock)
+        if not keep:
+            self._pump.close_later(self._sock)

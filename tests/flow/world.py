@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from hostmesh.config.load import load
-from hostmesh.daemon.build import http_routers
+from hostmesh.daemon.build import carried
 from hostmesh.daemon.linker import Linker
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.dtab import Dtab
@@ -117,7 +117,7 @@ class World:
         found = evolve(found, namers=(*found.namers, names))
         recorders: dict[str, Any] = {
             router.name: None if self.sink is None else Recorder(router.name, self.env, [self.sink])
-            for router in http_routers(found)
+            for router in carried(found)
         }
         self.linker.apply(found, recorders)
 

@@ -1,0 +1,139 @@
+"""From a checked configuration to tcp routers and their servers, as ``build.py`` does it for HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_network
+
+from hostmesh.base.backoff import Constant
+from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
+from hostmesh.daemon.build import FOREVER, RESPONSE_LIMITS, PolicyResolver
+from hostmesh.daemon.shared import Shared
+from hostmesh.naming.bound import BoundName
+from hostmesh.naming.interpreter import Interpreter
+from hostmesh.naming.path import Path
+from hostmesh.proxy.client_stack import ClientStack
+from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.router import Router
+from hostmesh.proxy.settings import ServiceSettings
+from hostmesh.proxy.tcp_client import TcpClientSettings, TcpClientStack
+from hostmesh.proxy.tcp_router import TcpRouter
+from hostmesh.proxy.tcp_server import PREFACE_TIME, TcpServerSettings
+from hostmesh.routing.accrual import Accrual, AccrualCounters
+from hostmesh.routing.classifiers import NonRetryable5XXConfig
+from hostmesh.routing.identify import IdentifierDeps
+from hostmesh.routing.tcp_identifiers import reads_hello
+from hostmesh.telemetry.metrics import Scope
+
+
+def build_tcp_router(
+    shared: Shared,
+    config: TcpRouterConfig,
+    interpreter: Interpreter,
+    donor: Callable[[Path], ClientStack | None],
+) -> TcpRouter:
+    """The router of ``config``; ``donor(id)`` may give up a client stack of the router it replaces."""
+    label = config.name
+    services = PolicyResolver(config.service)
+    clients = PolicyResolver(config.client)
+
+    def service_settings(path: Path) -> ServiceSettings:
+        return service_settings_of(services.effective(path))
+
+    def client_settings(id: Path) -> TcpClientSettings:
+        return client_settings_of(clients.effective(id))
+
+    def make_client(router: Router, name: BoundName, scope: Scope) -> ClientStack:
+        settings = client_settings(name.id)
+        given = donor(name.id)
+        if given is not None:
+            if given.settings == settings:
+                given.follow(name.addr)
+                return given
+            given.close()
+        params: TcpClientParams = clients.effective(name.id)
+        accrual = params.failure_accrual
+        assert params.load_balancer is not None
+        assert accrual is not None
+        rng = shared.env.rng(f"balancer/{label}{name.id.show()}")
+        counters = AccrualCounters()
+
+        def make_accrual(node: EndpointStack) -> Accrual | None:
+            return None if accrual.kind == "none" else Accrual(node, accrual.mk(rng), counters)
+
+        return TcpClientStack(
+            id=name.id,
+            addr=name.addr,
+            loop=shared.loop,
+            scope=scope,
+            limits=RESPONSE_LIMITS,
+            balancer=params.load_balancer.mk(rng),
+            make_accrual=make_accrual,
+            accrual_counters=counters,
+            settings=settings,
+            rng=rng,
+            report=shared.report_error,
+        )
+
+    scope = shared.metrics.scope("rt", label)
+    deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
+    if config.originator:
+        scope.gauge("originator", lambda: 1.0)
+    cache = config.binding_cache
+    return TcpRouter(
+        reads_hello=any(reads_hello(identifier) for identifier in config.identifier),
+        label=label,
+        env=shared.env,
+        loop=shared.loop,
+        scope=scope,
+        identifiers=[identifier.mk_with(config.dst_prefix, deps) for identifier in config.identifier],
+        interpreter=interpreter,
+        service_settings=service_settings,
+        client_settings=client_settings,
+        make_client=make_client,
+        base_dtab=config.dtab,
+        limits=RESPONSE_LIMITS,
+        binding_timeout=config.binding_timeout_ms / 1000,
+        cache_sizes={"paths": cache.paths, "clients": cache.clients, "bounds": cache.bounds},
+        idle_ttl=cache.idle_ttl_secs,
+        report=shared.report_error,
+    )
+
+
+def service_settings_of(params: TcpServiceParams) -> ServiceSettings:
+    # Connections are not answered, so nothing is classified and nothing retried: connects are requeued.
+    return ServiceSettings(
+        classifier=NonRetryable5XXConfig().mk(),
+        backoff=Constant(0.0),
+        total_timeout_ms=params.total_timeout_ms,
+    )
+
+
+def client_settings_of(params: TcpClientParams) -> TcpClientSettings:
+    sockets = params.socket_options
+    assert sockets is not None
+    assert params.connect_timeout_ms is not None
+    return TcpClientSettings(
+        make_balancer=params.load_balancer,
+        make_accrual=params.failure_accrual,
+        fail_fast=bool(params.fail_fast),
+        no_delay=sockets.no_delay,
+        keep_alive=sockets.keep_alive,
+        enable_probation=bool(getattr(params.load_balancer, "enable_probation", False)),
+        connect_timeout=params.connect_timeout_ms / 1000,
+        proxy_protocol=params.proxy_protocol,
+    )
+
+
+def tcp_server_settings_of(config: TcpServerConfig) -> TcpServerSettings:
+    session = config.server_session
+    read_timeout = config.socket_options.read_timeout_ms
+    return TcpServerSettings(
+        name=f"{config.ip}/{config.port}",
+        max_connections=config.max_connections,
+        idle_time=FOREVER if session.idle_time_ms is None else session.idle_time_ms / 1000,
+        life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
+        preface_time=PREFACE_TIME if read_timeout is None else min(PREFACE_TIME, read_timeout / 1000),
+        proxy_protocol=config.proxy_protocol,
+        proxy_protocol_from=tuple(ip_network(network) for network in config.proxy_protocol_from),
+    )

@@ -1,0 +1,158 @@
+"""The client side of a tcp router: the stacks of HTTP with connections that carry one exchange each.
+
+Nothing is kept for the next exchange, so nothing waits for a connection but its own. Load is open connections; the
+latency that balancers learn is the time of a connect, told when it is over and not when the connection ends, hours
+later; success and failure are those of connects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from hostmesh.protocol.proxy_protocol import header_v1, header_v2
+from hostmesh.proxy.client_stack import ClientStack
+from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.settings import ClientSettings
+from hostmesh.proxy.tcp_exchange import TcpExchange
+
+if TYPE_CHECKING:
+    from hostmesh.naming.addr import Endpoint
+    from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.tcp_session import TcpSession
+    from hostmesh.pump.loop import Connecting, Session, Transport
+    from hostmesh.routing.classifiers import Verdict
+
+
+@frozen(kw_only=True)
+class TcpClientSettings(ClientSettings):
+    """What the configuration says about one bound id, resolved."""
+
+    connect_timeout: float = 1.0
+    """Seconds."""
+    proxy_protocol: str | None = None
+    """``v1`` or ``v2``: what connections begin with."""
+
+
+class TcpClientStack(ClientStack):
+    """Everything for one bound id: balancer and endpoints."""
+
+    def __init__(self, *, scope: Any, settings: TcpClientSettings, **options: Any) -> None:
+        self.connect_timeout = settings.connect_timeout
+        self.write_header = {None: None, "v1": header_v1, "v2": header_v2}[settings.proxy_protocol]
+        self.open: dict[TcpExchange, None] = {}
+        """Those that are connected."""
+        self._received = self._sent = 0
+        scope.counter_of("received_bytes", lambda: self._sent + sum(ex.bytes_sent for ex in self.open))
+        scope.counter_of("sent_bytes", lambda: self._received + sum(ex.bytes_received for ex in self.open))
+        self.connect_latency = scope.stat("connect_latency_ms", scale=1000)
+        super().__init__(scope=scope, settings=settings, **options)
+
+    def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
+        return TcpEndpointStack(self, endpoint)
+
+    def closed_one(self, ex: TcpExchange) -> None:
+        """Keep the bytes of a connection that has ended."""
+        if ex in self.open:
+            del self.open[ex]
+            self._received += ex.bytes_received
+            self._sent += ex.bytes_sent
+
+
+class TcpEndpointStack(EndpointStack):
+    """Accrual over connect."""
+
+    client: TcpClientStack
+
+    def connected(self, connecting: Connecting, transport: Transport) -> Session:
+        self.connecting.pop(connecting, None)
+        client = self.client
+        session = TcpEndpointSession(self, transport)
+        self.size += 1
+        client.connects.value += 1
+        client.connections += 1
+        if self.fail_fast is not None:
+            self.fail_fast.on_connected(client.loop.now())
+        # In a later turn: the transport learns who its session is only when this returns.
+        client.loop.turn.call_soon(self._serve, session)
+        return session
+
+    def _rest(self, session: Any) -> None:
+        # It was a probe, or the caller has left meanwhile.
+        session.close()
+
+    def give_up(self, ex: Exchange) -> None:
+        waiting = len(self.waiters)
+        super().give_up(ex)
+        if len(self.waiters) < waiting and len(self.connecting) > len(self.waiters):
+            # The youngest has waited least for its answer.
+            connecting, _ = self.connecting.popitem()
+            connecting.cancel()
+
+    def preface(self, caller: TcpSession) -> bytes:
+        """What a connection to this endpoint begins with."""
+        write = self.client.write_header
+        return b"" if write is None else write(caller.peer, caller.local)
+
+    def established(self, ex: TcpExchange, now: float) -> None:
+        """A connect was good: what is learnt of it is learnt now; the slot stays taken."""
+        client = self.client
+        assert ex.ttfb is not None
+        client.balancer.finished(self, now, ex.ttfb, False)
+        client.balancer.started(self, now)
+        if self.accrual is not None:
+            self.accrual.on_success(now)
+        client.connect_latency.add(int(ex.ttfb * 1e6))
+        client.open[ex] = None
+
+    def attempt_done(self, ex: Exchange, verdict: Verdict, now: float) -> None:
+        if not ex.committed:
+            super().attempt_done(ex, verdict, now)
+            return
+        client = self.client
+        assert isinstance(ex, TcpExchange)
+        client.closed_one(ex)
+        client.balancer.finished(self, now, None, False)
+        client.attempt_done(ex, ex.error is None, now)
+
+
+class TcpEndpointSession:
+    """A connection to an endpoint, from its connect until a tunnel takes it over."""
+
+    __slots__ = ("closed", "endpoint", "transport")
+
+    def __init__(self, endpoint: TcpEndpointStack, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self.transport = transport
+        self.closed = False
+        # What an endpoint says first is for the tunnel.
+        transport.pause()
+
+    def start(self, ex: Exchange) -> None:
+        """Carry ``ex``."""
+        assert isinstance(ex, TcpExchange)
+        ex.established(self)
+
+    def ended(self) -> None:
+        """The connection is gone."""
+        if not self.closed:
+            self.closed = True
+            self.endpoint.session_ended(self)  # type: ignore[arg-type]  # it only counts and compares
+
+    def close(self) -> None:
+        """Nobody needs it."""
+        self.transport.abort()
+        self.ended()
+
+    def data_received(self, data: bytes) -> None:
+        raise AssertionError("a paused transport delivered something")
+
+    def eof_received(self) -> None:
+        raise AssertionError("a paused transport delivered an end")
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self.ended()
+
+    def writable(self) -> None:
+        """Nothing was written yet."""

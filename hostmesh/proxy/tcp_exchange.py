@@ -1,0 +1,163 @@
+"""One connection of a caller to a tcp router: a name, a connect to an endpoint of it, then a tunnel.
+
+It is an :class:`Exchange` whose request is the connection itself, so binding, picking, requeues of failed connects,
+timeouts and accounting are those of every request. It is *committed* when the endpoint is connected: from then on
+nothing is dialled again, and what can still go wrong goes wrong on both connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError
+from hostmesh.proxy import refusals
+from hostmesh.proxy.exchange import Exchange
+from hostmesh.proxy.tunnel import HALF_CLOSED_IDLE
+from hostmesh.routing.classifiers import IGNORABLE, SUCCESS
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.tcp_client import TcpEndpointSession
+    from hostmesh.proxy.tcp_session import TcpSession
+    from hostmesh.pump.loop import Address, TimerHandle
+    from hostmesh.pump.tunnel import Side, Tunnel
+
+IDLE_LOOKS = 4
+"""Looks at the byte counts in the shortest idle time: bytes cost no clock reading, so a silent tunnel lives for up to a
+quarter of that longer."""
+
+
+class TcpHead:
+    """What is known of a connection before it is routed, in the shape of a request head."""
+
+    special = ()
+    method = b"TCP"
+    version = 0
+    plain = True
+
+    def __init__(self, local: Address, end: int, is_tls: bool, server_name: str | None) -> None:
+        self.local_port = local[1]
+        self.target = f"{local[0]}:{local[1]}".encode("ascii")
+        self.end = end
+        """Bytes read to find this out."""
+        self.is_tls = is_tls
+        self.server_name = server_name
+        self.host = b"" if server_name is None else server_name.encode("ascii")
+
+    def get(self, name: bytes) -> bytes | None:
+        """A connection has no fields."""
+        return None
+
+
+class TcpExchange(Exchange):
+    """See the module's text."""
+
+    caller: TcpSession  # type: ignore[assignment]  # the one kind of caller that it has
+    streamed = True
+    trace = b"-"
+    """Nothing to be written: there is no place for it."""
+    tunnel: Tunnel | None = None
+    _connection: TcpEndpointSession | None = None
+    _watching: TimerHandle | None = None
+    _moved = 0
+    _quiet_since = 0.0
+
+    def established(self, connection: TcpEndpointSession) -> None:
+        """The picked endpoint is connected: join both connections."""
+        loop = self.router.loop
+        now = loop.now()
+        node, client = self.endpoint, self.client
+        assert node is not None
+        assert client is not None
+        self.committed = True
+        self.attempts += 1
+        self.ttfb = now - self.attempt_start
+        self._quiet_since = now
+        if self.total_timer is not None:
+            self.total_timer.cancel()
+            self.total_timer = None
+        self._connection = connection
+        connection.endpoint.established(self, now)
+        first = connection.endpoint.preface(self.caller) + self.caller.hand_over()
+        tunnel = loop.tunnel(self.caller.transport, connection.transport, first, self._tunnel_ended)
+        if not self.finished:
+            self.tunnel = tunnel
+            self._watch(now)
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of the caller that went to the endpoint."""
+        return 0 if self.tunnel is None else self.tunnel.sent_far
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the endpoint that went to the caller."""
+        return 0 if self.tunnel is None else self.tunnel.sent_near
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, now: float) -> None:
+        settings = self.server.settings
+        due = now + min(settings.idle_time, HALF_CLOSED_IDLE) / IDLE_LOOKS
+        life = settings.life_time
+        if life is not None:
+            due = min(due, self.start + life)
+        self._watching = self.router.loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._watching = None
+        tunnel = self.tunnel
+        assert tunnel is not None
+        settings = self.server.settings
+        now = self.router.loop.now()
+        life = settings.life_time
+        if life is not None and now >= self.start + life:
+            self.abort(refusals.old_tunnel(life))
+            return
+        moved = tunnel.sent_far + tunnel.sent_near
+        limit = settings.idle_time
+        if tunnel.half_closed:
+            limit = min(limit, HALF_CLOSED_IDLE)
+        if moved != self._moved:
+            self._moved = moved
+            self._quiet_since = now
+        elif now - self._quiet_since >= limit:
+            self.abort(refusals.idle_tunnel(limit, "serverSession.idleTimeMs"))
+            return
+        self._watch(now)
+
+    # -- ends -----------------------------------------------------------------------------------------------------
+
+    def _tunnel_ended(self, side: Side | None, error: OSError | None) -> None:
+        if side == "near":
+            self.error = refusals.gone(f"caller's connection broke: {error}")
+        elif side == "far":
+            self.error = refusals.endpoint_gone(f"the endpoint broke its connection: {error}")
+        self._over()
+
+    def abort(self, error: MeshError) -> None:
+        """End now, whatever the state: both connections are reset."""
+        if self.finished:
+            return
+        self.error = error
+        tunnel = self.tunnel
+        if tunnel is not None:
+            tunnel.abort()
+            self._over()
+        else:
+            self._release_attempt(IGNORABLE)
+            self.fail(error)
+
+    def _over(self) -> None:
+        if self.finished:
+            return
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        self.request_bytes, self.response_bytes = self.bytes_received, self.bytes_sent
+        connection, self._connection = self._connection, None
+        now = self.router.loop.now()
+        self._close_attempt(SUCCESS if self.error is None else IGNORABLE, now)
+        self.finish(0, ok=self.error is None, now=now)
+        if connection is not None:
+            connection.ended()
+        self.caller.over()

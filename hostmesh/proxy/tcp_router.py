@@ -1,0 +1,33 @@
+"""A router of connections: the names, bindings and stacks of every router, without anything of HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hostmesh.base.errors import MeshError
+from hostmesh.proxy.router import Router
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.exchange import Exchange
+
+
+class TcpRouter(Router):
+    """``reads_hello``: an identifier needs what callers send first."""
+
+    protocol = "tcp"
+
+    def __init__(self, *, reads_hello: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.reads_hello = reads_hello
+
+    def route(self, ex: Exchange, now: float) -> None:
+        """Identify and dispatch; what goes wrong resets the caller."""
+        try:
+            key = self._key(ex.head)
+            route = self._routes.get(key)
+            path = route[0] if route is not None and not route[0].closed else self._resolve(ex, key)
+        except MeshError as error:
+            ex.fail(error)
+            return
+        path.last_used = now
+        path.dispatch(ex, now)
