@@ -41,8 +41,10 @@ class Budgets:
     larger, so a longer one is no request of anybody's.
     """
 
-    max_fields: int = 100
-    """Fields of one header list, cookie crumbs included (H5). As for HTTP/1."""
+    max_fields: int = 128
+    """Fields of one header list, cookie crumbs included (H5): 100 of an application's own, as for HTTP/1, and what
+    HTTP/2, gRPC and two proxies add to them (pseudo fields, ``te``, ``grpc-*``, ``l5d-*``: some 20).
+    """
 
     control_rate: float = 100.0
     """Control frames per second that the peer may send without a reason (H6). Each frame that carries nothing
