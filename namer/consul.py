@@ -142,9 +142,10 @@ class ConsulNamer:
         services.gauge("cached", lambda: len(self._services))
         self.malformed = deps.metrics.counter("malformed")
         self.resets = deps.metrics.counter("index_resets")
+        self.crowded = deps.metrics.counter("refused_watches")
         deps.metrics.gauge("connected", lambda: float(self.agent.is_up))
         deps.metrics.gauge("waiting", lambda: self.rotation.waiting)
-        deps.metrics.gauge("rotation_period_ms", lambda: self.rotation.period() * 1000)
+        deps.metrics.gauge("rotation_period_ms", lambda: self.rotation.period_s(self.wait_s) * 1000)
         deps.metrics.gauge("max_age_ms", self._max_age_ms)
 
     def _shared_rotation(self) -> Rotation:
@@ -152,9 +153,7 @@ class ConsulNamer:
         from hostmesh.registry.rotation import Rotation
 
         key = ("consul", self.agent.address.host, self.agent.address.port)
-        rotation: Rotation = self.shared.clients.setdefault(
-            key, Rotation(self.max_watches, self.shared.alarms)
-        )
+        rotation: Rotation = self.shared.clients.setdefault(key, Rotation(self.max_watches))
         rotation.limit = min(rotation.limit, self.max_watches)
         return rotation
 
@@ -232,7 +231,8 @@ class ConsulNamer:
             "prefix": self.prefix.show(),
             "watches": self.rotation.held,
             "waiting": self.rotation.waiting,
-            "rotationPeriodMs": round(self.rotation.period() * 1000),
+            "lookEveryMs": round(self.rotation.gap_s() * 1000) if self.rotation.waiting else None,
+            "rotationPeriodMs": round(self.rotation.period_s(self.wait_s) * 1000),
             "state": {names.show(): self._services[names].state() for names in sorted(self._services)},
         }
 
@@ -291,7 +291,8 @@ class ConsulConfig(NamerConfig):
     """Milliseconds for which a query blocks, and so how often each name is confirmed, up to 600000."""
     max_watches: Positive = field(default=150, metadata={"extension": True})
     """Names watched at the same time. Agents close what is above 200 connections of one client
-    (``limits.http_max_conns_per_client``); names beyond take turns."""
+    (``limits.http_max_conns_per_client``), all programs of a host together; names beyond are looked at every other
+    second and take turns at watching."""
 
     def check(self) -> list[str]:
         problems = super().check()

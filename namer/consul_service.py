@@ -1,13 +1,13 @@
 """One service in Consul, followed with blocking queries while it is in use.
 
 The loop has one query in flight at a time: a plain one first, then one after the other that the agent answers when
-something has changed or half a minute has passed. After any failure it begins again with a plain one.
+something has changed or half a minute has passed; plain ones now and then while there is no place for that. After any
+failure it begins again with a plain one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import consul
@@ -42,7 +42,6 @@ from namer.consul_format import (
 )
 
 if TYPE_CHECKING:
-    from hostmesh.registry.rotation import Place
     from namer.consul import ConsulNamer
 
 WAIT_S = 30.0
@@ -60,6 +59,9 @@ SPREAD_NAMES = 500
 
 PARSE_STEP = 200
 """Entries read before the data path gets a turn: about a millisecond."""
+
+REFUSED_S = 0.5
+"""A query that fails sooner than this may have been refused for want of connections: agents then close new ones."""
 
 BURST = 50
 """Changes of one name that are taken as fast as they come."""
@@ -193,17 +195,41 @@ class Service:
         self.index = 0
         # What was said before the failure counts anew: removals that were due then have been put off.
         self._is_new = True
+        await self._look(authority)
         while True:
-            async with rotation.place(urgent=self._is_new) as place:
-                # Each turn begins with a plain query, which cannot be cut short: it confirms what is believed.
-                self._is_blocking = False
-                while (answer := await self._ask(place)) is not None:
-                    await self._take(answer, authority)
-                    if place.is_asked_back:
+            with rotation.place() as place:
+                while not await place.granted_within(self._gap_s()):
+                    await self._look(authority)
+                since = self._namer.env.now()
+                while not rotation.is_over(self._namer.env.now() - since):
+                    try:
+                        answer = await self._ask()
+                    except Unreachable:
+                        if not agent.is_up or self._namer.env.now() - self._asked > REFUSED_S:
+                            raise
+                        # Somebody else on this host has connections to the agent, too. If it answers a look, it is
+                        # there: try again for a watch later.
+                        await self._look(authority)
+                        self._namer.crowded.value += 1
                         break
+                    await self._take(answer, authority)
+                else:
+                    continue
+            await trio.sleep(self._gap_s())
+            await self._look(authority)
 
-    async def _ask(self, place: Place) -> ServiceAnswer | None:
-        """One query; None if the place was asked back before it was answered."""
+    def _gap_s(self) -> float:
+        return self._namer.rotation.gap_s() * (0.9 + 0.1 * self._namer.rng.random())
+
+    async def _look(self, authority: str | None) -> None:
+        """Ask and do not wait for a change."""
+        self._is_blocking = False
+        async with self._namer.rotation.looks:
+            answer = await self._ask()
+        await self._take(answer, authority)
+
+    async def _ask(self) -> ServiceAnswer:
+        """One query."""
         namer = self._namer
         options: dict[str, Any] = {"dc": self._dc, "tag": self._tag}
         self._asked = namer.env.now()
@@ -212,13 +238,13 @@ class Service:
             options["wait"] = f"{round(namer.wait_s * 1000)}ms"
         client = namer.agent.client
         answer: ServiceAnswer | None = None
-        with namer.agent.interruptible() as lost, place.waiting() if self._is_blocking else nullcontext():
+        with namer.agent.interruptible() as lost:
             if namer.reading.use_health:
                 options["passing"] = namer.only_passing
                 answer = await client.health.service(self._service, **options)
             else:
                 answer = await client.catalog.service(self._service, **options)
-        if lost.cancelled_caught:
+        if lost.cancelled_caught or answer is None:
             raise Unreachable(namer.agent.cause)
         return answer
 

@@ -118,6 +118,12 @@ class ConsulServer:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def limit_connections(self, count: int) -> None:
+        """``limits.http_max_conns_per_client`` from now on."""
+        self.config["limits"]["http_max_conns_per_client"] = count
+        (self.folder / "consul.json").write_text(json.dumps(self.config))
+        self.call("PUT", "/v1/agent/reload")
+
     def forget(self) -> None:
         """While it is down: lose all data."""
         shutil.rmtree(self.folder / "data", ignore_errors=True)

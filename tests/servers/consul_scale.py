@@ -1,7 +1,8 @@
 """2,000 services with 20 endpoints each in a real Consul, and what hostmesh needs for them.
 
-``python -m tests.servers.consul_scale`` prints time to the first route, memory, idle cost, threads and descriptors
-with 200 names in use (above and below the limit of watches), then with all 2,000.
+``python -m tests.servers.consul_scale`` prints time to the first route, memory, idle cost, threads, descriptors, and
+how old the oldest answer became: with 200 names in use and everything as it comes (150 watches, an agent that closes
+what is above 200 connections of a client), with both limits raised, then with all 2,000 names in use.
 """
 
 from __future__ import annotations
@@ -63,8 +64,11 @@ def threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
-def measure(consul: ConsulServer, folder: Path, *, in_use: int, watches: int, idle_s: float) -> str:
+def measure(
+    consul: ConsulServer, folder: Path, *, in_use: int, watches: int, limit: int, idle_s: float
+) -> str:
     folder.mkdir()
+    consul.limit_connections(limit)
     config = CONFIG.replace("WATCHES", str(watches))
     with Hostmesh(folder, config, ports={"consul": consul.port}) as mesh:
         begin = time.monotonic()
@@ -82,14 +86,20 @@ def measure(consul: ConsulServer, folder: Path, *, in_use: int, watches: int, id
         deadline = at + idle_s
         mesh.wait(lambda: time.monotonic() > deadline, "idle", within=idle_s + 5)
         idle = (cpu_s(mesh.pid) - before) / (time.monotonic() - at)
-        metrics = mesh.metrics()
-        oldest = metrics["namer/#/io.l5d.consul/max_age_ms"]
+        ages, errors = [], 0.0
+        for second in range(10):
+            mesh.wait(lambda end=deadline + second: time.monotonic() > end, "a look at the ages", within=20)
+            metrics = mesh.metrics()
+            ages.append(metrics["namer/#/io.l5d.consul/max_age_ms"])
+            errors = metrics["namer/#/io.l5d.consul/service/errors"]
+        period = metrics["namer/#/io.l5d.consul/rotation_period_ms"]
         return (
-            f"{in_use} names in use, at most {watches} watches: first route {first * 1000:.0f} ms, "
+            f"{in_use} names in use, at most {watches} watches and {limit} connections: "
+            f"first route {first * 1000:.0f} ms, "
             f"all after {all_s:.1f} s, "
             f"{mesh.resident_bytes() / 1e6:.0f} MB, idle {idle * 100:.2f} % of a core, {threads(mesh.pid)} threads, "
             f"{mesh.open_descriptors()} descriptors, {state['watches']} watches held and {state['waiting']} waiting, "
-            f"oldest answer {oldest / 1000:.1f} s"
+            f"a turn every {period / 1000:.0f} s, oldest answer {max(ages) / 1000:.1f} s, {errors:.0f} errors"
         )
 
 
@@ -111,19 +121,24 @@ def main() -> None:
                 flush=True,
             )
             few = options.services // 10
-            for number, (in_use, watches) in enumerate(
+            for number, (in_use, watches, limit) in enumerate(
                 [
-                    (few, few),
-                    (few, few * 3 // 4),
-                    (options.services, few * 3 // 4),
-                    (options.services, options.services),
+                    (few, few * 3 // 4, few),
+                    (few, few, few * 2),
+                    (options.services, few * 3 // 4, few),
+                    (options.services, options.services, options.services * 2),
                 ]
             ):
                 if options.only is not None and number != options.only:
                     continue
                 print(
                     measure(
-                        consul, folder / f"mesh{number}", in_use=in_use, watches=watches, idle_s=options.idle
+                        consul,
+                        folder / f"mesh{number}",
+                        in_use=in_use,
+                        watches=watches,
+                        limit=limit,
+                        idle_s=options.idle,
                     ),
                     flush=True,
                 )

@@ -11,6 +11,7 @@ import trio
 from hostmesh.base.var import Failed
 from hostmesh.naming.addr import AddrBound
 from hostmesh.naming.path import Path
+from hostmesh.registry.rotation import LOOKS
 from namer.consul import ConsulConfig
 from tests.consul_world import Answer, Asked, ConsulWorld, ScriptedAgent
 from tests.fs_world import Followed
@@ -327,7 +328,7 @@ def test_more_names_than_watches() -> None:
     """All are answered at once, the limit holds, and a change of any is seen."""
 
     async def test(world: ConsulWorld) -> None:
-        world.namer.rotation.gap_s = 0.2
+        world.namer.rotation.look_every_s = 0.1
         names = []
         for number in range(12):
             world.agent.put(f"web{number}", 80)
@@ -338,12 +339,58 @@ def test_more_names_than_watches() -> None:
         await world.until(lambda: all(name.ports == [81] for name in names), seconds=15)
 
         assert world.namer.rotation.limit == 3
-        assert world.agent.open <= 3 + 1  # and the probe
+        assert world.agent.open <= 3 + LOOKS + 1  # and the probe
         state: Any = json.loads(json.dumps(world.namer.state()))
         assert state["rotationPeriodMs"] > 0
         assert state["waiting"] == 9
+        assert state["lookEveryMs"] == 100
 
     ConsulWorld(max_watches=3).run_consul(test)
+
+
+def test_no_watch_is_interrupted_for_another() -> None:
+    """An agent counts the connection of a query that was given up until it would have ended: none is given up."""
+
+    async def test(world: ConsulWorld) -> None:
+        world.namer.rotation.look_every_s = 0.05
+        names = []
+        for number in range(6):
+            world.agent.put(f"web{number}", 80)
+            names.append(Followed(world, f"/dc1/web{number}"))
+        await world.until(lambda: all(name.ports == [80] for name in names))
+        first = {asked.connection for asked in world.agent.asked if asked.index}
+        asked = len(world.agent.asked)
+        await world.until(lambda: len(world.agent.asked) > asked + 20)
+
+        assert {each.connection for each in world.agent.asked if each.index} == first
+        assert world.namer.agent.client.transport.opened == world.agent.open - 1  # the probe's
+
+    ConsulWorld(max_watches=2).run_consul(test)
+
+
+def test_a_refused_watch_is_no_outage() -> None:
+    """An agent that has no connection left for a watch is asked now and then instead, and changes are seen."""
+    agent = ScriptedAgent()
+
+    async def crowded(asked: Asked) -> Answer:
+        return Answer(raw=b"") if asked.index else await agent.services(asked)
+
+    async def test(world: ConsulWorld) -> None:
+        world.namer.rotation.look_every_s = 0.05
+        agent.put("web", 80)
+        name = Followed(world, "/dc1/web")
+        await world.until(lambda: name.ports == [80])
+        agent.put("web", 81)
+        await world.until(lambda: name.ports == [81])
+        await world.until(lambda: world.namer.crowded.value > 2)
+
+        assert world.namer.errors.value == 0
+        assert world.namer.journal.entries() == [
+            entry for entry in world.namer.journal.entries() if entry.action in ("add", "remove")
+        ]
+
+    agent.script = crowded
+    ConsulWorld(agent).run_consul(test)
 
 
 def test_namers_of_one_agent_share_its_limit() -> None:

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from hostmesh.registry.alarms import Alarms
-from hostmesh.registry.rotation import GAP_S, MAX_RATE, Rotation
-from tests.fs_world import RealEnv
+from hostmesh.registry.rotation import DWELL_S, GAP_S, LOOKS, MAX_RATE, Rotation
 
-
-class TrioEnv(RealEnv):
-    """Trio's clock, which tests move."""
-
-    def now(self) -> float:
-        return trio.current_time()
+WAIT_S = 30.0
+"""How long a watch lasts that sees no change."""
 
 
 class Watches:
-    """Watches that hold a place for as long as they may, and write down when they have it."""
+    """Names that are watched when they may be and looked at when not, as namers do it."""
 
     def __init__(self, limit: int) -> None:
-        self.alarms = Alarms(TrioEnv())
-        self.rotation = Rotation(limit, self.alarms)
+        self.rotation = Rotation(limit)
         self.turns: dict[int, list[float]] = {}
-        self.away: dict[int, float] = {}
+        self.unseen: dict[int, float] = {}
+        """The longest that each was neither watched nor looked at."""
+        self.looks = 0
         self.most = 0
 
     async def watch(self, number: int) -> None:
-        left = trio.current_time()
+        seen = trio.current_time()
+
+        def see() -> None:
+            nonlocal seen
+            now = trio.current_time()
+            self.unseen[number] = max(self.unseen.get(number, 0.0), now - seen)
+            seen = now
+
         while True:
-            async with self.rotation.place() as place:
-                now = trio.current_time()
-                self.away[number] = max(self.away.get(number, 0.0), now - left)
-                self.turns.setdefault(number, []).append(now)
+            with self.rotation.place() as place:
+                while not await place.granted_within(self.rotation.gap_s()):
+                    self.looks += 1
+                    see()
+                see()
+                since = trio.current_time()
+                self.turns.setdefault(number, []).append(since)
                 self.most = max(self.most, self.rotation.held)
-                while not place.is_asked_back:
-                    with place.waiting():
-                        await trio.sleep(1000)
-            left = trio.current_time()
+                await trio.sleep(WAIT_S)
+                while not self.rotation.is_over(trio.current_time() - since):  # noqa: ASYNC110 - a watch again
+                    await trio.sleep(WAIT_S)
+                seen = trio.current_time()
 
     def run(self, count: int, seconds: float) -> None:
         async def main() -> None:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.alarms.run)
                 for number in range(count):
                     nursery.start_soon(self.watch, number)
                 await trio.sleep(seconds)
@@ -56,90 +61,116 @@ class Watches:
 
 
 def test_all_keep_their_place_while_there_is_room() -> None:
-    """Up to the limit nobody is ever interrupted."""
+    """Up to the limit nobody is ever without a watch, and nobody is looked at."""
     watches = Watches(10)
 
-    watches.run(10, 3600)
+    watches.run(10, 1000)
 
-    assert {1} == {len(turns) for turns in watches.turns.values()}
-    assert watches.rotation.held == 0
+    assert all(len(turns) == 1 for turns in watches.turns.values())
+    assert watches.looks == 0
+    assert watches.rotation.period_s(WAIT_S) == 0
 
 
-@pytest.mark.parametrize(("limit", "count"), [(150, 151), (150, 200), (150, 1000), (3, 10), (1, 3)])
+@pytest.mark.parametrize(("limit", "count"), [(1, 2), (3, 10), (150, 200), (150, 2000)])
 def test_above_the_limit_all_take_turns(limit: int, count: int) -> None:
-    """Nobody is without a place for much longer than the gap, and the limit holds."""
+    """The limit holds, nobody is unseen for longer than the gap, and after a period each has had its watch."""
     watches = Watches(limit)
 
-    watches.run(count, 120)
+    period = count / limit * WAIT_S
+    watches.run(count, period * 2 + WAIT_S)
 
-    assert set(range(count)) == watches.turns.keys()
     assert watches.most == limit
-    assert max(watches.away.values()) < GAP_S * 1.3 + 0.5
-    turns = [len(times) for times in watches.turns.values()]
-    assert max(turns) - min(turns) <= 2
+    assert len(watches.turns) == count
+    gap = max(GAP_S, (count - limit) / MAX_RATE)
+    assert max(watches.unseen.values()) <= gap + 0.001
+    assert max(b - a for turns in watches.turns.values() for a, b in pairwise(turns)) <= (period + WAIT_S)
 
 
-def test_the_rate_is_bounded() -> None:
-    """With thousands of names the gap grows, not the load."""
-    watches = Watches(150)
+def test_the_rate_of_looks_is_bounded() -> None:
+    """However many wait, the registry is not asked more often."""
+    watches = Watches(10)
 
-    watches.run(3000, 15)
+    watches.run(5000, 100)
 
-    assert sum(map(len, watches.turns.values())) < 150 + 15 * MAX_RATE * 1.05
-    assert set(range(3000)) == watches.turns.keys()
-
-
-def test_those_who_know_nothing_go_first() -> None:
-    """A name that is looked up for the first time does not queue behind names that are only refreshed."""
-
-    async def main() -> None:
-        watches = Watches(2)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watches.alarms.run)
-            for number in range(100):
-                nursery.start_soon(watches.watch, number)
-            await trio.testing.wait_all_tasks_blocked()
-            begin = trio.current_time()
-            for _ in range(3):
-                async with watches.rotation.place(urgent=True):
-                    assert trio.current_time() == begin
-            nursery.cancel_scope.cancel()
-
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert watches.looks <= MAX_RATE * 100 + 5000
 
 
-def test_a_cancelled_wait_gives_its_place_on() -> None:
-    """Whether it is cancelled in the queue or at the moment of its turn, no place is lost."""
+def test_the_period_is_what_is_shown() -> None:
+    """All that are there, divided by the places, for as long as each keeps one."""
 
     async def main() -> None:
-        rotation = Rotation(1, Alarms(TrioEnv()))
-        got: list[str] = []
-
-        async def take(name: str, scope: trio.CancelScope) -> None:
-            with scope:
-                async with rotation.place():
-                    got.append(name)
-
-        async with trio.open_nursery() as nursery:
-            scopes = [trio.CancelScope() for _ in range(3)]
-            async with rotation.place():
-                for number, scope in enumerate(scopes):
-                    nursery.start_soon(take, str(number), scope)
-                await trio.testing.wait_all_tasks_blocked()
-                scopes[1].cancel()
-                await trio.testing.wait_all_tasks_blocked()
-            # The first has been promised the place and has not run yet.
-            scopes[0].cancel()
-        assert got in (["2"], ["0", "2"])
+        rotation = Rotation(2)
+        with rotation.place() as one, rotation.place(), rotation.place() as three:
+            assert one.is_granted
+            assert not three.is_granted
+            assert (rotation.held, rotation.waiting) == (2, 1)
+            assert rotation.period_s(30.0) == 45.0
+            assert not rotation.is_over(DWELL_S / 2)
+            assert rotation.is_over(DWELL_S)
         assert (rotation.held, rotation.waiting) == (0, 0)
 
     trio.run(main)
 
 
+def test_a_cancelled_wait_gives_its_place_on() -> None:
+    """Who has left the queue is not given a place, and who leaves a place makes room."""
+
+    async def main() -> None:
+        rotation = Rotation(1)
+        got = []
+
+        async def wait(number: int) -> None:
+            with rotation.place() as place:
+                await place.granted_within(1000)
+                got.append(number)
+
+        async with trio.open_nursery() as nursery:
+            with rotation.place():
+                leaver = trio.CancelScope()
+
+                async def leave() -> None:
+                    with leaver:
+                        await wait(1)
+
+                nursery.start_soon(leave)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(wait, 2)
+                await trio.testing.wait_all_tasks_blocked()
+                leaver.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+
+        assert got == [2]
+        assert (rotation.held, rotation.waiting) == (0, 0)
+
+    trio.run(main)
+
+
+def test_looks_at_the_same_time_are_bounded() -> None:
+    """Each is one more connection."""
+
+    async def main() -> None:
+        rotation = Rotation(1)
+        most = now = 0
+
+        async def look() -> None:
+            nonlocal most, now
+            async with rotation.looks:
+                now += 1
+                most = max(most, now)
+                await trio.sleep(1)
+                now -= 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(look)
+
+        assert most == LOOKS
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_is_positive(limit: int) -> None:
-    """Nothing could ever be watched."""
-    make: Callable[[], Rotation] = lambda: Rotation(limit, Alarms(RealEnv()))  # noqa: E731
-
+    """None at all would be a name that is never seen."""
     with pytest.raises(ValueError, match="at least 1"):
-        make()
+        Rotation(limit)
