@@ -125,7 +125,7 @@ class H2ServerConfig(ServerConfig):
     max_concurrent_streams_per_connection: Positive = 100
     """Streams a caller may have open. Default 100, where Linkerd 1 had 1000: what many streams may pin in memory."""
     window_update_ratio: Ratio = 0.99
-    """Part of a window to use up before it is filled again."""
+    """A window is filled again once less than this part of it is left."""
     header_table_bytes: Count | None = None
     """SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
     initial_stream_window_bytes: Annotated[int, Bounds(0, 2**31 - 1, "of bytes")] | None = None
@@ -133,7 +133,7 @@ class H2ServerConfig(ServerConfig):
     max_frame_bytes: Annotated[int, Bounds(16384, 2**24 - 1, "of bytes")] | None = None
     """SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
     max_header_list_bytes: Positive | None = None
-    """SETTINGS_MAX_HEADER_LIST_SIZE. Default: none."""
+    """SETTINGS_MAX_HEADER_LIST_SIZE; 431 above. Default: 65536, where Linkerd 1 had none."""
     upgrades: tuple[UpgradeToken, ...] = ("websocket",)
     """*hostmesh* Protocols that a caller may switch to with ``Upgrade``, if the endpoint agrees (101). A request that
     asks for another goes on without the field. ``[]`` allows none."""

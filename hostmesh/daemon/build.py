@@ -308,7 +308,9 @@ def server_settings_of(
         upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
         tunnel_idle=FOREVER if config.tunnel_idle_time_ms is None else config.tunnel_idle_time_ms / 1000,
     )
-    if isinstance(config, HttpServerConfig) and config.timestamp_header is not None:
+    if isinstance(config, H2ServerConfig):
+        settings = evolve(settings, h2=server_h2_settings_of(config))
+    elif config.timestamp_header is not None:
         settings = evolve(settings, timestamp_header=config.timestamp_header.encode("ascii"))
     if isinstance(router, HttpRouterConfig):
         settings = evolve(
@@ -323,6 +325,22 @@ def server_settings_of(
             compression_level=router.compression_level,
         )
     return settings
+
+
+def server_h2_settings_of(config: H2ServerConfig) -> H2Settings:
+    """What our side of an HTTP/2 connection from a caller declares."""
+    given = {
+        "header_table": config.header_table_bytes,
+        "max_header_list": config.max_header_list_bytes,
+        "initial_window": config.initial_stream_window_bytes,
+        "max_frame": config.max_frame_bytes,
+    }
+    return H2Settings(
+        client_side=False,
+        max_concurrent_streams=config.max_concurrent_streams_per_connection,
+        window_update_ratio=config.window_update_ratio,
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]  # as each field
+    )
 
 
 def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> ForwardedLine:

@@ -244,6 +244,10 @@ class CallerSession(CallerAnswers):
             self._timer.cancel()
             self._timer = None
 
+    def leave(self) -> None:
+        """The connection is another session's: the caller speaks HTTP/2."""
+        self._stop_timer()
+
     def _end(self) -> None:
         """Close once what was written has left. The server counts the connection until it has gone."""
         self._stop_timer()

@@ -6,6 +6,7 @@ nothing else (:meth:`Router.write_context`).
 
 from __future__ import annotations
 
+from binascii import b2a_base64, hexlify
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Side
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 MAX_LOCAL_DTAB = 4096
 """Bytes of ``l5d-dtab`` and ``l5d-ctx-dtab`` together: the rest of a head limit is for everybody else."""
+
+
+VIA_H1 = b"Via: 1.1 hostmesh\r\n"
+VIA_H2 = b"Via: h2 hostmesh\r\n"
+"""What a request came as, named as Linkerd 1 does."""
+
+PLAIN_FIELDS = frozenset((b"host", b"content-length", b"te"))
+"""Special fields of a head that say nothing to a hop."""
 
 
 class Context:
@@ -46,7 +55,7 @@ class Context:
         assert server is not None
         parts = [
             router.propagator.lines(server.child(router.trace_rng)),
-            b"Via: 1.1 hostmesh\r\n",
+            VIA_H2 if ex.head.version == 20 else VIA_H1,
             self.forwarded,
         ]
         ex.reqid = server.hex.encode("ascii")
@@ -75,11 +84,46 @@ class Context:
         return b"".join(parts)
 
 
+class PlainContext(Context):
+    """Of a request by HTTP/2 that brought none: one for all of them. What :meth:`Router.write_context` does for HTTP/1
+    requests of that kind."""
+
+    __slots__ = ()
+
+    def lines(self, ex: Exchange, router: Router, now: float) -> bytes:
+        client = ex.client
+        if ex.deadline is not None or (client is not None and client.attempt_timeout_ms is not None):
+            ex.context = context = Context()
+            context.trace = root_trace(router.trace_rng)
+            return context.lines(ex, router, now)
+        raw = router.trace_rng.getrandbits(128).to_bytes(16, "big")
+        root = raw[8:]
+        ex.reqid = reqid = hexlify(root)
+        trace = b2a_base64(raw + root + bytes(8), newline=False)
+        return b"l5d-reqid: %b\r\nl5d-ctx-trace: %b\r\nVia: h2 hostmesh\r\n" % (reqid, trace)
+
+
+PLAIN = PlainContext()
+
+
 def read_context(ex: Exchange, now: float) -> None:
     """Read the context of ``ex`` into it. Raises MeshError (400) for a bad dtab or too many hops."""
     head = ex.head
     server = ex.server
     router = ex.router
+    if (
+        head.version == 20
+        and server.plain_lines
+        and not router.always_context
+        and (not ex.is_grpc or head.get(b"grpc-timeout") is None)
+    ):
+        for name, _value in head.special:
+            if name not in PLAIN_FIELDS:
+                break
+        else:
+            if head.method != b"TRACE":
+                ex.context = PLAIN
+                return
     context = Context()
     special = head.special
     if any(name == b"via" for name, _ in special):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hostmesh.base.errors import MeshError
     from hostmesh.proxy.caller_session import CallerSession
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.h2_caller_life import H2CallerLife
     from hostmesh.proxy.server import Server
 
 
@@ -82,7 +83,9 @@ class Recorder:
             trace_id=ex.reqid.decode("ascii"),
         )
 
-    def refused(self, server: Server, session: CallerSession, error: MeshError, now: float) -> None:
+    def refused(
+        self, server: Server, session: CallerSession | H2CallerLife, error: MeshError, now: float
+    ) -> None:
         """A request whose head or framing was refused."""
         record: Record | None = None
         for index, wants in enumerate(self._wants):
@@ -91,7 +94,7 @@ class Recorder:
                     record = self._refusal(server, session, error)
                 self._sinks[index].on_exchange(record)
 
-    def _refusal(self, server: Server, session: CallerSession, error: MeshError) -> Record:
+    def _refusal(self, server: Server, session: CallerSession | H2CallerLife, error: MeshError) -> Record:
         peer = session.peer
         return Record(
             router=self._label,

@@ -109,7 +109,7 @@ class Router:
         self._rng: Random = env.rng(f"router/{label}")
         self._bits = env.rng(f"trace/{label}").getrandbits
         self.propagator = propagator or L5dPropagator()
-        self._always_context = propagator is not None
+        self.always_context = propagator is not None
         self.owned_fields: frozenset[bytes] = frozenset() if propagator is None else propagator.names
         self.trace_rng = env.rng(f"spans/{label}")
         self.salt = 0
@@ -142,7 +142,7 @@ class Router:
             self._nack(ex, maximum)
             return
         try:
-            if len(head.special) > 1 or not head.plain or not server.plain_lines or self._always_context:
+            if len(head.special) > 1 or not head.plain or not server.plain_lines or self.always_context:
                 read_context(ex, now)
             if ex.local is None:
                 key = self._key(head)

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import frozen
 
 from hostmesh.base.errors import MeshError
+from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
+from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
 from hostmesh.protocol.upgrade import WEBSOCKET
 from hostmesh.proxy.caller_session import CallerSession
+from hostmesh.proxy.h2_caller_life import H2CallerLife, H2Stats
+from hostmesh.proxy.sniff import Sniff
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 
@@ -44,6 +48,11 @@ is at rest: whoever asks now and then is told with the next answer instead, and 
 MAX_AGGREGATE = 5 * 1024 * 1024
 """Bytes of a request body on a router with ``streamingEnabled: false``, which holds all of it: finagle's default."""
 
+H2_DEFAULTS = H2Settings(client_side=False)
+
+CallerConnections: TypeAlias = CallerSession | H2CallerLife | Tunnel
+"""What may be at the other end of a caller's connection, in the order in which it may become so."""
+
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
 """The ``Forwarded`` line of a request, CRLF included."""
 
@@ -72,6 +81,9 @@ class ServerSettings:
     upgrades: frozenset[bytes] = frozenset((WEBSOCKET,))
     """Lower-case tokens of ``Upgrade`` that go on to the endpoint."""
     tunnel_idle: float = TUNNEL_IDLE
+    h2: H2Settings = H2_DEFAULTS
+    """What our side of an HTTP/2 connection announces and keeps to."""
+    h2_engine: str = DEFAULT_ENGINE
 
 
 class Server:
@@ -83,9 +95,10 @@ class Server:
         self.draining = False
         self.on_empty: Callable[[], object] | None = None
         """Called when the last connection has gone."""
-        self.sessions: dict[CallerSession | Tunnel, None] = {}
+        self.sessions: dict[CallerConnections, None] = {}
         self._scope = scope
         self._tunnels: TunnelStats | None = None
+        self._h2_stats: H2Stats | None = None
         self.stats = ScopeStats(scope, statuses=True)
         self.nacks = scope.counter("nacks")
         self.connects = scope.counter("connects")
@@ -121,14 +134,14 @@ class Server:
         )
         """No per-request line of its own: the common case skips them all at once."""
 
-    def accept(self, transport: Transport) -> CallerSession:
-        """A session for a connection just accepted."""
+    def accept(self, transport: Transport) -> Sniff:
+        """A session for a connection just accepted, which finds out what it carries."""
         if self.settings.write_timeout is not None:
             transport.write_stall = min(transport.write_stall, self.settings.write_timeout)
         session = CallerSession(self, transport, self.loop.now())
         self.sessions[session] = None
         self.connects.value += 1
-        return session
+        return Sniff(self, transport, session)
 
     @property
     def tunnels(self) -> TunnelStats:
@@ -137,16 +150,23 @@ class Server:
             self._tunnels = TunnelStats(self._scope.scope("tunnels"))
         return self._tunnels
 
-    def became(self, session: CallerSession, other: Tunnel) -> None:
+    @property
+    def h2_stats(self) -> H2Stats:
+        """The counters of HTTP/2, which are there from the first connection on."""
+        if self._h2_stats is None:
+            self._h2_stats = H2Stats(self._scope)
+        return self._h2_stats
+
+    def became(self, session: CallerSession, other: H2CallerLife | Tunnel) -> None:
         """The connection of ``session`` is another's from now on; it is still one of a caller."""
         del self.sessions[session]
         self.sessions[other] = None
 
-    def gone(self, session: CallerSession | Tunnel, transport: Transport) -> None:
+    def gone(self, session: CallerConnections, transport: Transport) -> None:
         """A session's connection has ended; told more than once it counts once."""
         self.left(session, transport.bytes_in, transport.bytes_out)
 
-    def left(self, session: CallerSession | Tunnel, received: int, sent: int) -> None:
+    def left(self, session: CallerConnections, received: int, sent: int) -> None:
         """As :meth:`gone`, with the bytes that its connection has carried."""
         if session in self.sessions:
             del self.sessions[session]
@@ -162,7 +182,7 @@ class Server:
         stats.pending -= 1
         response = ex.response
         if response is not None and not response.plain:
-            served = self._served(status, response)
+            served = self._served(ex, response, ok)
         else:
             served = 0 < status < 500
         stats.done(status, micros, served)
@@ -173,18 +193,29 @@ class Server:
         if recorder is not None:
             recorder.exchange_done(ex, micros, ok, now)
 
-    def _served(self, status: int, response: ResponseHead) -> bool:
+    def _served(self, ex: Exchange, response: ResponseHead, ok: bool) -> bool:
+        path = ex.path
+        if path is not None and not path.judged_from:
+            # HTTP says 200 whatever a gRPC call came to: the verdict of its classifier counts here, too.
+            return ok
         # The next hop's own verdict, where it is a linkerd or a hostmesh, else the status alone (reference 9.2).
         for name, value in response.special:
             if name == b"l5d-success-class":
                 return value[:1] != b"0"
-        return 0 < status < 500
+        return 0 < ex.status < 500
 
-    def refused(self, session: CallerSession, error: MeshError, now: float) -> None:
+    def refused(self, session: CallerSession | H2CallerLife, error: MeshError, now: float) -> None:
         """Account a request that did not get as far as an exchange: its head or its framing was refused."""
         stats = self.stats
         stats.done(error.status, 0, False)
         stats.failed(error.reason)
+        recorder = self.router.recorder
+        if recorder is not None:
+            recorder.refused(self, session, error, now)
+
+    def faulted(self, session: H2CallerLife, error: MeshError, now: float) -> None:
+        """Account what a caller did to its connection as a whole: no request, but a failure with a reason."""
+        self.stats.failed(error.reason)
         recorder = self.router.recorder
         if recorder is not None:
             recorder.refused(self, session, error, now)

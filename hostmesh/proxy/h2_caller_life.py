@@ -1,0 +1,304 @@
+"""The life of a caller's HTTP/2 connection: what it counts, its time, and its end.
+
+It ends in steps, so that no request is lost (RFC 9113 section 6.8): a first GOAWAY refuses nothing and is followed by
+a PING; when that comes back, every stream that the caller had opened before it knew is here, and a second GOAWAY names
+the last of them; when they have ended, the connection is closed.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from hostmesh.base.errors import MeshError
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h2.engine import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    MAX_STREAM,
+    NO_ERROR,
+    ConnectionFault,
+    Engine,
+)
+from hostmesh.proxy import refusals
+from hostmesh.proxy.caller_answers import CallerConnection
+from hostmesh.proxy.h2_caller_stream import H2CallerStream
+from hostmesh.proxy.h2_sending import Sending
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.server import Server
+    from hostmesh.pump.loop import TimerHandle, Transport
+    from hostmesh.telemetry.metrics import Scope
+
+IDLE = 60.0
+"""Seconds without a stream after which a connection is ended (hardening H11), if ``idleTimeMs`` is not less. Callers
+reconnect without loss; those that vanished would hold tables of some tens of kilobytes each."""
+
+NOTICE_TIME = 5.0
+"""Seconds that a caller has for the PING behind the first GOAWAY. Every HTTP/2 peer answers it by itself; one that does
+not is told the second GOAWAY then."""
+
+NOTICE_PING = b"hm-drain"
+
+
+class H2Stats:
+    """What a server counts of HTTP/2 only (linkerd1.md 9.2)."""
+
+    __slots__ = ("data_in", "data_out", "duration", "failures", "goaways", "open", "resets", "success")
+
+    def __init__(self, scope: Scope) -> None:
+        self.open = 0
+        scope.gauge("open_streams", lambda: float(self.open))
+        stream = scope.scope("stream")
+        self.success = stream.counter("stream_success")
+        self.failures = stream.counter("stream_failures")
+        self.duration = stream.stat("stream_duration_ms", scale=1000)
+        self.resets = stream.counter("resets")
+        """Streams that callers have reset."""
+        self.goaways = scope.counter("goaways")
+        """Connections ended for what the caller did."""
+        self.data_in = scope.scope("request").scope("stream").counter("data_bytes")
+        self.data_out = scope.scope("response").scope("stream").counter("data_bytes")
+
+
+class H2CallerLife(CallerConnection):
+    """What :class:`hostmesh.proxy.h2_caller.H2CallerSession` is apart from what it reads."""
+
+    __slots__ = (
+        "_closing",
+        "_early",
+        "_fresh",
+        "_idle_since",
+        "_leaving",
+        "_noticed",
+        "_now",
+        "_opened",
+        "_stats",
+        "_timer",
+        "_timer_due",
+        "engine",
+        "sending",
+        "server",
+        "streams",
+    )
+
+    def __init__(self, server: Server, transport: Transport, opened: float) -> None:
+        super().__init__(server, transport)
+        transport.patient = False
+        self.server = server
+        self.engine = self._make_engine()
+        self.sending = Sending(self.engine, transport, self, server.loop)
+        self.streams: dict[int, H2CallerStream] = {}
+        """Streams whose response is not complete."""
+        self._early: dict[int, H2CallerStream] = {}
+        """Answered streams whose request is not complete: reset when the answer has left (RFC 9113 section 8.1)."""
+        self._fresh: list[H2CallerStream] = []
+        """Opened by the bytes that are being read."""
+        self._stats = server.h2_stats
+        self._opened = opened
+        self._now = self._idle_since = server.loop.now()
+        self._noticed: float | None = None
+        """When the first GOAWAY went out."""
+        self._leaving = False
+        """No further stream will come: the last GOAWAY has gone out, or the caller has sent one."""
+        self._closing = False
+        self._timer: TimerHandle | None = None
+        self._timer_due = inf
+
+    def _make_engine(self) -> Engine:
+        """The engine, which tells this session."""
+        raise NotImplementedError
+
+    def _begun(self) -> None:
+        self._watch(min(self._idle_since + self._idle_time(), self._life_due()))
+        if self.server.draining:
+            self.drain()
+
+    # -- what the streams and the sending tell --------------------------------------------------------------------
+
+    def answered(self, stream: H2CallerStream) -> None:
+        """The response of ``stream`` has been handed over whole."""
+        if not stream.ended:
+            self._early[stream.id] = stream
+        self.forget(stream, whole=True)
+
+    def forget(self, stream: H2CallerStream, *, whole: bool = False) -> None:
+        """``stream`` is over as far as exchanges are concerned; ``whole`` with a complete response."""
+        if self.streams.pop(stream.id, None) is None:
+            return
+        stats = self._stats
+        stats.open -= 1
+        (stats.success if whole else stats.failures).value += 1
+        now = self.server.loop.now()
+        stats.duration.add(int((now - stream.begun) * 1e6))
+        ex = stream.ex
+        if ex is not None:
+            stats.data_out.value += ex.response_bytes
+        if not self.streams:
+            self._idle_since = now
+            if self._leaving:
+                # Perhaps from within a call of the engine.
+                self.server.loop.turn.call_soon(self._settle)
+        if self._early:
+            self.server.loop.turn.call_soon(self._settle)
+
+    def stream_writable(self, stream: int) -> None:
+        half = self.streams.get(stream)
+        if half is not None and half.ex is not None:
+            half.ex.caller_writable()
+
+    def stream_overdue(self, stream: int, error: MeshError) -> None:
+        half = self.streams.get(stream)
+        if half is not None:
+            half.abort(error)
+            half.reset(CANCEL)
+        else:
+            self._early.pop(stream, None)
+            self.engine.reset(stream, CANCEL)
+            self.sending.flush_soon()
+
+    def connection_overdue(self, error: MeshError) -> None:
+        self._fault(ENHANCE_YOUR_CALM, error)
+
+    def _settle(self) -> None:
+        """Reset what was answered before its end, and end the connection when its last stream has."""
+        if self._closing:
+            return
+        early = self._early
+        if early:
+            pending = self.sending.pending
+            for id in [id for id in early if not pending(id)]:
+                del early[id]
+                self.engine.reset(id, NO_ERROR)
+            self.sending.flush_soon()
+        if self._leaving and not self.streams and not self.engine.open_streams:
+            self.sending.flush()
+            self._end()
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Tell the caller to go elsewhere with its next request; what it has asked is answered."""
+        if self._noticed is None and not self._leaving and not self._closing:
+            self._noticed = now = self.server.loop.now()
+            self.engine.goaway(NO_ERROR, last=MAX_STREAM)
+            self.engine.ping(NOTICE_PING)
+            self.sending.flush_soon()
+            self._watch(now + NOTICE_TIME)
+
+    def _last_notice(self) -> None:
+        if not self._leaving:
+            self._leaving = True
+            self.engine.goaway(NO_ERROR)
+            self.sending.flush_soon()
+            self.server.loop.turn.call_soon(self._settle)
+
+    def abort(self) -> None:
+        """The time for the drain is over: answer what has no answer yet, cut the others, close."""
+        if self._closing:
+            return
+        error = refusals.end_of_drain()
+        for stream in list(self.streams.values()):
+            stream.refuse(error)
+        self._last_notice()
+        self.sending.flush()
+        self._end()
+
+    def _faulted(self, fault: ConnectionFault) -> None:
+        """The engine has said GOAWAY."""
+        self._stats.goaways.value += 1
+        self._fresh.clear()
+        if fault.reason is not Reason.LIMIT_HEADER_BYTES:
+            # Else a request was answered for it, and counted.
+            self.server.faulted(self, fault, self._now)
+        self._abandon(fault)
+        self.sending.flush()
+        self._end()
+
+    def _fault(self, code: int, error: MeshError) -> None:
+        """End the connection with GOAWAY ``code``; every exchange on it is cancelled."""
+        self._stats.goaways.value += 1
+        self._fresh.clear()
+        self._abandon(error)
+        self.engine.goaway(code, error.message.encode("utf-8", "replace")[:100])
+        self.sending.flush()
+        self._end()
+
+    def _abandon(self, error: MeshError) -> None:
+        streams, self.streams = self.streams, {}
+        self._early.clear()
+        self._stats.open -= len(streams)
+        self._stats.failures.value += len(streams)
+        for stream in streams.values():
+            stream.abort(error)
+
+    def _stop(self) -> None:
+        self.sending.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        """Close once what was written has left. The server counts the connection until it has gone."""
+        self._closing = True
+        self._stop()
+        self._transport.close()
+        if not self._transport.unsent:
+            self.server.gone(self, self._transport)
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, due: float) -> None:
+        """Look again at ``due``, if not before."""
+        if due < self._timer_due and not self._closing:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_due = due
+            self._timer = self.server.loop.call_at(due, self._check_time)
+
+    def _idle_time(self) -> float:
+        return min(self.server.settings.idle_time, IDLE)
+
+    def _is_idle(self) -> bool:
+        return not self.streams and not self.engine.open_streams
+
+    def _life_due(self) -> float:
+        life = self.server.settings.life_time
+        return inf if life is None else self._opened + life
+
+    def _check_time(self) -> None:
+        """One timer per connection, re-armed when it fires and not at every frame."""
+        self._timer = None
+        self._timer_due = inf
+        server = self.server
+        now = server.loop.now()
+        settings = server.settings
+        since = self.engine.headers_since
+        due = inf
+        if since is not None:
+            seconds = settings.h2.budgets.header_seconds
+            if now >= since + seconds:
+                late = refusals.late_head(seconds)
+                server.faulted(self, late, now)
+                self._fault(ENHANCE_YOUR_CALM, late)
+                return
+            due = since + seconds
+        for stream in [stream for stream in self.streams.values() if stream.waits]:
+            if now >= stream.since + server.body_idle:
+                stream.refuse(refusals.late_body(server.body_idle))
+            else:
+                due = min(due, stream.since + server.body_idle)
+        if self._noticed is not None:
+            if not self._leaving and now >= self._noticed + NOTICE_TIME:
+                self._last_notice()
+            elif not self._leaving:
+                due = min(due, self._noticed + NOTICE_TIME)
+        elif now >= self._life_due() or (self._is_idle() and now >= self._idle_since + self._idle_time()):
+            self.drain()
+            due = min(due, now + NOTICE_TIME)
+        elif self._is_idle():
+            due = min(due, self._life_due(), self._idle_since + self._idle_time())
+        else:
+            due = min(due, self._life_due(), now + self._idle_time())
+        if due < inf:
+            self._watch(due)

@@ -1,0 +1,256 @@
+"""A caller that speaks HTTP/2 on the memory loop, built on the h2 library: none of hostmesh's own protocol code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.settings
+
+from hostmesh.naming.addr import Endpoint
+from hostmesh.pump.memory import MemoryConnecting, MemoryLoop
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class H2Call:
+    """One request and what became of it."""
+
+    def __init__(self, stream: int, method: str, at: float) -> None:
+        self.stream = stream
+        self.method = method
+        self.at = at
+        self.head: list[tuple[str, str]] = []
+        self.informational: list[list[tuple[str, str]]] = []
+        self.body = bytearray()
+        self.trailers: list[tuple[str, str]] = []
+        self.reset: int | None = None
+        """The code with which the other side reset the stream."""
+        self.ended: float | None = None
+        """When the response was complete, or the stream or its connection gone."""
+        self.done = False
+        """The response is complete."""
+        self.uncredited = 0
+
+    @property
+    def status(self) -> int:
+        """0 until a head has come."""
+        return int(self.head[0][1]) if self.head else 0
+
+    def get(self, name: str) -> str | None:
+        """The first response field of that name."""
+        for key, value in self.head:
+            if key == name:
+                return value
+        return None
+
+    @property
+    def reason(self) -> str:
+        """The reason in ``l5d-err``, or nothing."""
+        return (self.get("l5d-err") or "").partition(":")[0].partition("%3A")[0]
+
+    @property
+    def elapsed(self) -> float:
+        assert self.ended is not None
+        return self.ended - self.at
+
+
+class H2Caller:
+    """One connection. Requests may be made before it is established.
+
+    ``credits`` says whether windows are given back as bytes arrive; without it a body stops at the window.
+    """
+
+    def __init__(
+        self,
+        loop: MemoryLoop,
+        port: int = 4142,
+        *,
+        ip: str = "127.0.0.1",
+        source: str = "10.9.9.9",
+        window: int | None = None,
+        start: bool = True,
+    ) -> None:
+        self.loop = loop
+        self.credits = True
+        self.transport: Any = None
+        self.lost: OSError | None = None
+        self.closed = False
+        self.goaways: list[tuple[int, int]] = []
+        """(last stream, code) of each."""
+        self.on_goaway: Callable[[], object] | None = None
+        self.calls: dict[int, H2Call] = {}
+        self.raw = bytearray()
+        self.before = b""
+        """What has to be sent in front of the preface, or of what follows it."""
+        self._early: list[bytes] = []
+        config = h2.config.H2Configuration(
+            client_side=True, header_encoding="latin-1", validate_outbound_headers=False
+        )
+        config.normalize_outbound_headers = False
+        self.conn = h2.connection.H2Connection(config)
+        if window is not None:
+            self.conn.local_settings.initial_window_size = window
+            self.conn.local_settings.acknowledge()
+        if start:
+            self.conn.initiate_connection()
+            self.flush()
+        self.connecting: MemoryConnecting = loop.connect(
+            Endpoint(ip, port), 5.0, self._connected, self._failed, source=source
+        )
+
+    def _connected(self, transport: Any) -> H2Caller:
+        self.transport = transport
+        early, self._early = self._early, []
+        if early:
+            transport.write(b"".join(early))
+        return self
+
+    def _failed(self, error: OSError) -> None:
+        self.lost = error
+        self.closed = True
+
+    # -- what it does ---------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Bytes as they are."""
+        if self.transport is None:
+            self._early.append(data)
+        else:
+            self.transport.write(data)
+
+    def flush(self) -> None:
+        data = self.conn.data_to_send()
+        if data:
+            self.send(data)
+
+    def request(
+        self,
+        target: str = "/",
+        *,
+        method: str = "GET",
+        host: str = "web",
+        fields: Fields = (),
+        body: bytes | None = None,
+        end: bool = True,
+        trailers: Fields | None = None,
+    ) -> H2Call:
+        """Send a head, and ``body`` if there is one; with ``end`` that is all of the request."""
+        stream = self.conn.get_next_available_stream_id()
+        call = self.calls[stream] = H2Call(stream, method, self.loop.now())
+        head = [(":method", method), (":scheme", "http"), (":path", target), (":authority", host), *fields]
+        self.conn.send_headers(stream, head, end_stream=end and body is None and trailers is None)
+        if body is not None:
+            self.data(call, body, end and trailers is None)
+        if trailers is not None:
+            self.conn.send_headers(stream, list(trailers), end_stream=True)
+        self.flush()
+        return call
+
+    def data(self, call: H2Call, body: bytes, end: bool = False) -> None:
+        """A piece of a body, within the window."""
+        size = self.conn.max_outbound_frame_size
+        pieces = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
+        for piece in pieces[:-1]:
+            self.conn.send_data(call.stream, piece)
+        self.conn.send_data(call.stream, pieces[-1], end_stream=end)
+        self.flush()
+
+    def finish(self, call: H2Call, trailers: Fields = ()) -> None:
+        """End a request, with trailers if there are any."""
+        if trailers:
+            self.conn.send_headers(call.stream, list(trailers), end_stream=True)
+        else:
+            self.conn.end_stream(call.stream)
+        self.flush()
+
+    def room(self, call: H2Call) -> int:
+        """Body bytes that may be sent now."""
+        return self.conn.local_flow_control_window(call.stream)
+
+    def cancel(self, call: H2Call, code: int = 8) -> None:
+        self.conn.reset_stream(call.stream, code)
+        call.ended = self.loop.now()
+        self.flush()
+
+    def give_back(self, call: H2Call, size: int) -> None:
+        """Windows for ``size`` bytes."""
+        self.conn.increment_flow_control_window(size)
+        self.conn.increment_flow_control_window(size, call.stream)
+        self.flush()
+
+    def close(self) -> None:
+        self.transport.abort()
+
+    def reset(self) -> None:
+        self.transport.reset()
+
+    # -- what it gets ---------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.raw += data
+        if self.before:
+            data = self._upgrade(data)
+            if not data:
+                return
+        for event in self.conn.receive_data(data):
+            self._on(event)
+        self.flush()
+
+    def _upgrade(self, data: bytes) -> bytes:
+        head, found, rest = bytes(self.raw).partition(b"\r\n\r\n")
+        if not found or not head.startswith(b"HTTP/1.1 101"):
+            return b""
+        self.before = b""
+        return rest
+
+    def _on(self, event: h2.events.Event) -> None:
+        now = self.loop.now()
+        call = self.calls.get(getattr(event, "stream_id", 0) or 0)
+        if isinstance(event, h2.events.ConnectionTerminated):
+            self.goaways.append((event.last_stream_id or 0, int(event.error_code or 0)))
+            if self.on_goaway is not None:
+                self.on_goaway()
+        if call is None:
+            return
+        if isinstance(event, h2.events.InformationalResponseReceived):
+            call.informational.append(event.headers)
+        elif isinstance(event, h2.events.ResponseReceived):
+            call.head = event.headers
+        elif isinstance(event, h2.events.DataReceived):
+            call.body += event.data
+            size = event.flow_controlled_length or 0
+            if self.credits and size:
+                self.conn.acknowledge_received_data(size, call.stream)
+            else:
+                call.uncredited += size
+        elif isinstance(event, h2.events.TrailersReceived):
+            call.trailers = event.headers
+        elif isinstance(event, h2.events.StreamEnded):
+            call.done = True
+            call.ended = now
+        elif isinstance(event, h2.events.StreamReset):
+            call.reset = int(event.error_code or 0)
+            if call.ended is None:
+                call.ended = now
+
+    def eof_received(self) -> None:
+        self._gone()
+        self.transport.close()
+
+    def connection_lost(self, error: OSError | None) -> None:
+        self.lost = error
+        self._gone()
+
+    def _gone(self) -> None:
+        self.closed = True
+        for call in self.calls.values():
+            if call.ended is None:
+                call.ended = self.loop.now()
+
+    def writable(self) -> None:
+        pass
