@@ -12,8 +12,8 @@ class Case:
     name: str
     title: str
     requests: str
-    """``plain``, ``big`` (64 KB answers), ``upload`` (1 MB bodies) or ``varied`` (50 names, 600-900 byte
-    heads).
+    """``plain``, ``big`` (64 KB answers), ``upload`` (1 MB bodies), ``varied`` (50 names, 600-900 byte heads)
+    or ``websocket`` (echoed messages).
     """
     connections: int
     rate: float | None = None
@@ -22,6 +22,8 @@ class Case:
     """Also without a proxy."""
     only: str | None = None
     """The one proxy that the case makes sense for."""
+    message_bytes: int = 0
+    """Of a WebSocket message."""
     disturbance: str | None = None
     """``storm``: a namer's files change all the time; ``endpoints``: 40,000 endpoints are loaded."""
 
@@ -44,6 +46,16 @@ def _rate(rate: int, requests: str) -> Case:
         connections=RATE_CONNECTIONS,
         rate=rate,
         with_direct=requests == "plain",
+    )
+
+
+def _websocket(size: int, connections: int) -> Case:
+    return Case(
+        name=f"ws-{size}-{connections}",
+        title=f"WebSocket echo, {size:,} B messages, {connections} connections, one message in flight on each",
+        requests="websocket",
+        connections=connections,
+        message_bytes=size,
     )
 
 
@@ -74,6 +86,10 @@ CASES = (
         connections=512,
     ),
     Case(name="upload", title="uploads of 1 MB, 8 connections", requests="upload", connections=8),
+    _websocket(64, 32),
+    _websocket(64, 512),
+    _websocket(4096, 32),
+    _websocket(4096, 512),
     _rate(200, "plain"),
     _rate(1000, "plain"),
     _rate(3000, "plain"),

@@ -39,10 +39,10 @@ class Outcome:
 
 
 def compile_tools() -> None:
-    """Build ``answer`` and ``openload`` where their source is newer than the binary."""
+    """Build the tools whose source is newer than the binary."""
     compiler = installed("gcc", "gcc libc6-dev")
     BUILD.mkdir(parents=True, exist_ok=True)
-    for name in ("answer", "openload"):
+    for name in ("answer", "openload", "websocket"):
         source, binary = HERE / f"{name}.c", BUILD / name
         if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
             subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
@@ -53,18 +53,24 @@ def on_core(core: int, *command: str) -> list[str]:
 
 
 class Endpoint:
-    """A running ``answer``: every address of 127.0.0.0/8 at its port answers with so many bytes."""
+    """A running ``answer``: every address of 127.0.0.0/8 at its port answers with so many bytes.
 
-    def __init__(self, core: int, size: int) -> None:
+    ``size`` None is a WebSocket that sends every message back.
+    """
+
+    def __init__(self, core: int, size: int | None) -> None:
         self.port = free_port()
-        command = on_core(core, str(BUILD / "answer"), str(self.port), str(size))
+        if size is None:
+            command = on_core(core, str(BUILD / "websocket"), "echo", str(self.port))
+        else:
+            command = on_core(core, str(BUILD / "answer"), str(self.port), str(size))
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         if self.process.stdout.readline() != b"ready\n":
-            raise RuntimeError("answer did not start")
+            raise RuntimeError("the endpoint did not start")
 
     def count(self) -> int:
-        """Requests answered so far."""
+        """Requests or messages answered so far."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/__count", timeout=10) as response:
             return int(response.read())
 
@@ -96,6 +102,16 @@ def outcome(seen: dict[str, float]) -> Outcome:
         worst=seen["max_us"],
         exact=True,
     )
+
+
+def websocket(core: int, port: int, connections: int, seconds: float, size: int, host: str) -> Outcome:
+    """Messages of ``size`` bytes as fast as they come back, one in flight per connection."""
+    arguments = (str(port), str(connections), str(seconds), str(size), host)
+    command = on_core(core, str(BUILD / "websocket"), "load", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    if done.returncode:
+        raise RuntimeError(f"websocket: {done.stderr}")
+    return outcome(json.loads(done.stdout))
 
 
 class HeldConnections:

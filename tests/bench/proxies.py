@@ -151,6 +151,13 @@ http {{
       proxy_set_header Host $host;
       proxy_request_buffering off;
     }}
+    location /ws {{
+      proxy_pass http://$host;
+      proxy_http_version 1.1;
+      proxy_set_header Connection upgrade;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Host $host;
+    }}
   }}
 }}
 """
@@ -216,6 +223,7 @@ class Envoy(Proxy):
             "typed_config": {
                 "@type": f"{package}.network.http_connection_manager.v3.HttpConnectionManager",
                 "stat_prefix": "in",
+                "upgrade_configs": [{"upgrade_type": "websocket"}],
                 "route_config": {
                     "virtual_hosts": [
                         {

@@ -128,9 +128,13 @@ def goal_values(results: Results) -> list[tuple[str, float | None, float]]:
 
     limits = {"sat-32": 0.5, "sat-512": 0.9, "sat-32-64k": 0.9, "sat-512-64k": 0.9, "upload": 0.9}
     limits |= {"sat-32-varied": 0.5, "sat-512-varied": 0.9}
+    limits |= {f"ws-{size}-{connections}": 0.5 for size in (64, 4096) for connections in (32, 512)}
     limits |= {"rate-1000": 0.7, "rate-200": 0.9, "rate-1000-varied": 0.7, "rate-200-varied": 0.9}
     return [
-        *((f"CPU per request / Envoy, {case}", cpu(case), limit) for case, limit in limits.items()),
+        *(
+            (f"CPU per request or message / Envoy, {case}", cpu(case), limit)
+            for case, limit in limits.items()
+        ),
         ("p99 / Envoy, rate-1000", latency("rate-1000", "p99"), 1.0),
         ("p99.9 / Envoy, rate-1000", latency("rate-1000", "p999"), 1.0),
         ("p99 / Envoy, rate-1000-varied", latency("rate-1000-varied", "p99"), 1.0),

@@ -13,7 +13,7 @@ from attrs import asdict, define, field, frozen
 
 from tests.bench import requests
 from tests.bench.cases import CASES, MEMORY, Case
-from tests.bench.load import Endpoint, HeldConnections, Outcome, compile_tools, openload, wrk
+from tests.bench.load import Endpoint, HeldConnections, Outcome, compile_tools, openload, websocket, wrk
 from tests.bench.measure import cpu_seconds, resident_mb
 from tests.bench.proxies import KINDS, PAUSE_WINDOW_SECONDS, Absent, Hostmesh, Proxy, Topology
 
@@ -96,6 +96,7 @@ class Bench:
     """How long held connections are idle before memory is read; a minute or more also separates the pauses."""
     small: Endpoint = field(init=False)
     big: Endpoint = field(init=False)
+    echo: Endpoint = field(init=False)
     results: Results = field(factory=Results)
 
     def run(self, proxies: list[str], cases: list[str]) -> Results:
@@ -107,6 +108,8 @@ class Bench:
             stack.callback(self.small.stop)
             self.big = Endpoint(self.load_core, BIG_BYTES)
             stack.callback(self.big.stop)
+            self.echo = Endpoint(self.load_core, None)
+            stack.callback(self.echo.stop)
             chosen = [case for case in CASES if case.name in cases]
             for topology in ("one", "many", "large"):
                 self.run_topology(topology, proxies, [c for c in chosen if c.topology == topology])
@@ -143,6 +146,7 @@ class Bench:
         return {
             "web": [("127.0.0.1", small), ("127.0.0.2", small)],
             "big": [("127.0.0.1", self.big.port), ("127.0.0.2", self.big.port)],
+            "ws": [("127.0.0.1", self.echo.port), ("127.0.0.2", self.echo.port)],
         }
 
     def run_topology(self, topology: str, names: list[str], cases: list[Case]) -> None:
@@ -185,7 +189,7 @@ class Bench:
         if case.disturbance == "endpoints":
             self.touch_all(proxy)
         self.load(case, proxy, max(1.0, self.seconds / 4))
-        endpoint = self.big if case.requests == "big" else self.small
+        endpoint = {"big": self.big, "websocket": self.echo}.get(case.requests, self.small)
         with Storm(proxy, self.topology("one"), active=case.disturbance == "storm"):
             if case.disturbance and self.idle_seconds >= PAUSE_WINDOW_SECONDS - 5:
                 proxy.forget_pauses()
@@ -204,6 +208,8 @@ class Bench:
         )
 
     def load(self, case: Case, proxy: Proxy, seconds: float) -> Outcome:
+        if case.requests == "websocket":
+            return websocket(self.load_core, proxy.port, case.connections, seconds, case.message_bytes, "ws")
         file = self.folder / f"{case.requests}.bin"
         if case.rate is not None:
             return openload(self.load_core, proxy.port, case.connections, case.rate, seconds, file)

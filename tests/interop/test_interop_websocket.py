@@ -290,12 +290,12 @@ def server_metric(mesh: Hostmesh, name: str) -> str:
 
 def test_subprotocols_are_negotiated_end_to_end(tmp_path: Path) -> None:
     """The client offers two and gets the one that the server has."""
-    with websockets_server(subprotocols=["mqtt"]) as port:
-        with (
-            routing(tmp_path, web=port) as mesh,
-            open_websocket(mesh, "web", subprotocols=["stomp", "mqtt"]) as client,
-        ):
-            agreed = client.subprotocol
+    with (
+        websockets_server(subprotocols=["mqtt"]) as port,
+        routing(tmp_path, web=port) as mesh,
+        open_websocket(mesh, "web", subprotocols=["stomp", "mqtt"]) as client,
+    ):
+        agreed = client.subprotocol
 
     assert agreed == "mqtt"
 
