@@ -1,8 +1,8 @@
 """One HTTP/2 connection to an endpoint, carrying the streams of many exchanges at a time.
 
 It opens streams while it may, ends when its peer says GOAWAY, at its age or when it has been idle for long enough, and
-then lets the streams it has come to their end: who asks next gets another connection (h2_pool.py). Liveness is found
-out with PING when a connection that should speak does not; there is one timer per connection, re-armed when it fires.
+then lets the streams it has come to their end: who asks next gets another connection (h2_pool.py). There is one timer
+per connection, re-armed when it fires.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from hostmesh.protocol.h2.engine import (
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import request_pairs, trailer_pairs
 from hostmesh.proxy.h2_client_stream import H2EndpointStream
+from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 from hostmesh.proxy.h2_sending import Sending
 
 if TYPE_CHECKING:
@@ -35,20 +36,6 @@ if TYPE_CHECKING:
 FIRST_STREAMS = 100
 """Streams opened before the peer's SETTINGS have arrived: what RFC 9113 section 6.5.2 recommends as a peer's least."""
 
-PING_IDLE = 10.0
-"""Seconds of rest after which the first request on a connection is accompanied by a PING: firewalls and reboots forget
-connections without telling, and the request must not wait for a TCP timeout to learn it."""
-
-PING_QUIET = 30.0
-"""Seconds without a byte, while streams are open, after which the endpoint is asked whether it is there."""
-
-PING_AGAIN = 310.0
-"""Seconds to the next PING while nothing else comes: gRPC servers close connections (too_many_pings) on which pings
-come in less than 300 s without data between them, and forgive two."""
-
-PING_TIMEOUT = 10.0
-"""Seconds after a PING without any byte in which the endpoint is found dead."""
-
 LAST_REQUEST = 2**30 - 1
 """Requests after which a connection is retired: the ids of its streams are used up (RFC 9113 section 5.1.1)."""
 
@@ -57,14 +44,10 @@ class H2ClientSession:
     """A pump session that owns its transport and an engine. ``endpoint`` hears of streams that end and of the end."""
 
     __slots__ = (
-        "_awaiting",
         "_fresh",
         "_greeted",
-        "_heard",
+        "_liveness",
         "_loop",
-        "_pinged",
-        "_pings",
-        "_ponged",
         "_step",
         "_timer",
         "_transport",
@@ -100,15 +83,7 @@ class H2ClientSession:
         self.idle_since = now
         self._greeted = False
         """The peer's SETTINGS have arrived."""
-        self._heard = now
-        """When bytes came last."""
-        self._pinged = 0.0
-        """When the last PING was sent."""
-        self._awaiting = False
-        """Nothing has come since."""
-        self._ponged = -1.0
-        """``_heard`` when its answer came: while they are equal nothing else has come."""
-        self._pings = 0
+        self._liveness = Liveness(now)
         self._fresh: list[H2EndpointStream] = []
         """Streams whose response head came with this read."""
         self._step = min(PING_QUIET, client.idle_time or inf)
@@ -125,7 +100,7 @@ class H2ClientSession:
         if self.retired or self.closed:
             return 0
         capacity = self.engine.capacity
-        return capacity if self._greeted else min(capacity, FIRST_STREAMS - len(self.streams))
+        return capacity if self._greeted else min(capacity, self.endpoint.first_streams - len(self.streams))
 
     @property
     def carried(self) -> int:
@@ -150,7 +125,7 @@ class H2ClientSession:
         )
         if not self.streams:
             now = self._loop.now()
-            if now - max(self.idle_since, self._heard) >= PING_IDLE and not self._awaiting:
+            if self._liveness.doubtful(now, self.idle_since):
                 self._ping(now)
         id = self.engine.open(pairs, done and not body and not trailers)
         stream = H2EndpointStream(self, id, ex, reused=self.requests > 0, mark=self._transport.bytes_out)
@@ -183,8 +158,9 @@ class H2ClientSession:
     # -- what comes in --------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._heard = now = self._loop.now()
-        self._awaiting = False
+        liveness = self._liveness
+        liveness.heard = now = self._loop.now()
+        liveness.awaiting = False
         try:
             self.engine.receive(data, now)
         except ConnectionFault as fault:
@@ -261,7 +237,7 @@ class H2ClientSession:
         self.endpoint.greeted(self)
 
     def on_pong(self, payload: bytes) -> None:
-        self._ponged = self._heard
+        self._liveness.ponged()
 
     def on_goaway(self, last: int, code: int, debug: bytes) -> None:
         self.retired = True
@@ -298,10 +274,7 @@ class H2ClientSession:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _ping(self, now: float) -> None:
-        self._pings += 1
-        self._pinged = now
-        self._awaiting = True
-        self.engine.ping(self._pings.to_bytes(8, "big"))
+        self.engine.ping(self._liveness.ping(now))
         self.sending.flush_soon()
         self._watch(now)
 
@@ -314,17 +287,8 @@ class H2ClientSession:
         since = self.engine.headers_since
         if since is not None:
             due = min(due, since + self.endpoint.client.settings.h2.budgets.header_seconds)
-        if self._awaiting:
-            due = min(due, self._pinged + PING_TIMEOUT)
-        elif self.streams:
-            due = min(due, self._quiet_until())
-        due = min(due, self._rest_until(), self._life_until())
+        due = min(due, self._liveness.due(bool(self.streams)), self._rest_until(), self._life_until())
         self._timer = self._loop.call_at(due, self._check)
-
-    def _quiet_until(self) -> float:
-        if self._heard == self._ponged:
-            return self._pinged + PING_AGAIN
-        return self._heard + PING_QUIET
 
     def _rest_until(self) -> float:
         idle_time = self.endpoint.client.idle_time
@@ -342,11 +306,10 @@ class H2ClientSession:
             self.engine.goaway(PROTOCOL_ERROR)
             self._end(Reason.BAD_RESPONSE, "did not complete a header block in time")
             return
-        if self._awaiting:
-            if now >= self._pinged + PING_TIMEOUT:
-                self._end(Reason.RESET_BY_ENDPOINT, f"did not answer a PING within {PING_TIMEOUT:g} s")
-                return
-        elif self.streams and now >= self._quiet_until():
+        if self._liveness.dead(now):
+            self._end(Reason.RESET_BY_ENDPOINT, f"did not answer a PING within {PING_TIMEOUT:g} s")
+            return
+        if now >= self._liveness.due(bool(self.streams)):
             self._ping(now)
             return
         if now >= self._rest_until():

@@ -37,8 +37,8 @@ class H2EndpointStack(EndpointStack):
         super().__init__(client, endpoint)
         self.sessions: dict[H2ClientSession, None] = {}
         """Open connections, the oldest first; those that are retired, too."""
-        self.streams_per_connection = FIRST_STREAMS
-        """What the peer took on the connection that it greeted last."""
+        self.first_streams = FIRST_STREAMS
+        """Streams opened on a connection before its peer has said how many it takes: no more than it took last time."""
         self._max_size = min(MAX_CONNECTIONS, client.pool_max)
         self._max_waiters = min(MAX_WAITERS, client.pool_waiters)
 
@@ -52,7 +52,9 @@ class H2EndpointStack(EndpointStack):
                     session.start(ex)
                     return
         client = self.client
-        if len(self.waiters) >= self._max_waiters and not self._may_connect():
+        # Whoever waits for a connection that is being opened does not count.
+        waiting = len(self.waiters) - len(self.connecting) * self.first_streams
+        if waiting >= self._max_waiters and not self._may_connect():
             client.too_many_waiters.value += 1
             ex.connect_failed(
                 MeshError(
@@ -72,7 +74,7 @@ class H2EndpointStack(EndpointStack):
 
     def _connect_if_needed(self) -> None:
         # What is being opened will serve so many each; only who comes after them needs another.
-        each = min(FIRST_STREAMS, self.streams_per_connection)
+        each = self.first_streams
         while len(self.connecting) * each < len(self.waiters) and self._may_connect():
             self.connecting[self.client.connect(self)] = None
 
@@ -126,7 +128,7 @@ class H2EndpointStack(EndpointStack):
 
     def greeted(self, session: H2ClientSession) -> None:
         """The peer has said how many streams it takes."""
-        self.streams_per_connection = max(1, session.free + len(session.streams))
+        self.first_streams = max(1, min(FIRST_STREAMS, session.free + len(session.streams)))
         self.stream_ended(session)
 
     def may_shrink(self) -> bool:

@@ -348,7 +348,7 @@ class Sending:
         if not self._waiting:
             return
         now = self._loop.now()
-        if self._transport.bytes_out != self._out:
+        if self._transport.blocked and self._transport.bytes_out != self._out:
             # The socket moves, however slowly, and whoever waits for it with it.
             self._moved = now
         exhausted = self._engine.window(0) <= 0

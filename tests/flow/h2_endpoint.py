@@ -9,7 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 from hostmesh.pump.listen import ListenOptions
 
@@ -127,17 +127,24 @@ class H2Session:
         self.goaway: int | None = None
         """The code of the proxy's GOAWAY."""
         self.pings = 0
+        self.refused = 0
+        """Streams above the limit."""
         self.settings: dict[int, int] = {}
         """What the proxy has announced."""
         self.raw = bytearray()
         self.conn = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding=None)
         )
-        self.conn.local_settings.update(
-            {SettingCodes.MAX_CONCURRENT_STREAMS: endpoint.max_streams, **endpoint.settings}
-        )
+        self.conn.local_settings = Settings(client=False, initial_values=endpoint.settings)
         self.conn.initiate_connection()
-        self.flush()
+        self.allow(endpoint.max_streams)
+
+    def allow(self, streams: int) -> None:
+        """Announce another MAX_CONCURRENT_STREAMS."""
+        # h2 ends a connection with too many streams, servers refuse the stream: so h2 is not told of the limit.
+        self.max_streams = streams
+        frame = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03" + streams.to_bytes(4, "big")
+        self.transport.write(self.conn.data_to_send() + frame)
 
     def flush(self) -> None:
         data = self.conn.data_to_send()
@@ -153,6 +160,10 @@ class H2Session:
             if isinstance(event, h2.events.RequestReceived):
                 stream = Stream(self, event.stream_id, list(event.headers), endpoint.loop.now())
                 self.streams[stream.id] = stream
+                if self.conn.open_inbound_streams > self.max_streams:
+                    self.refused += 1
+                    stream.reset(ErrorCodes.REFUSED_STREAM)
+                    continue
                 endpoint.requests.append(stream)
                 if endpoint.on_head is not None:
                     endpoint.on_head(stream)
@@ -164,6 +175,8 @@ class H2Session:
                 self.streams[event.stream_id].trailers = list(event.headers)
             elif isinstance(event, h2.events.StreamEnded):
                 stream = self.streams[event.stream_id]
+                if stream not in endpoint.requests:
+                    continue
                 stream.done = True
                 if endpoint.handler is not None:
                     endpoint.handler(stream)
@@ -211,7 +224,7 @@ class H2Endpoint:
         handler: StreamHandler | None,
         *,
         max_streams: int = 100,
-        settings: dict[SettingCodes, int] | None = None,
+        settings: dict[SettingCodes | int, int] | None = None,
     ) -> None:
         self.loop = loop
         self.ip = ip
