@@ -119,6 +119,10 @@ class Meter:
                 f"more than {budgets.control_burst} control frames at once or {budgets.control_rate:g} per second",
             )
 
+    def suffices(self, frames: int) -> bool:
+        """Whether so many control frames are within the budget, even if all of them came now."""
+        return self._allowed + self._tokens >= frames
+
     def sent(self, frames: int) -> None:
         """We sent HEADERS or DATA frames, which a peer may rightly answer with control frames."""
         self._allowed += frames * self._budgets.control_per_frame

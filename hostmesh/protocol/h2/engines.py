@@ -8,16 +8,20 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Engine, Listener
     from hostmesh.protocol.h2.settings import H2Settings
 
-ENGINES: Final = ("library",)
+ENGINES: Final = ("lane", "library")
 """The values of ``h2Engine``."""
 DEFAULT_ENGINE: Final = "library"
 
 
 def make_engine(kind: str, settings: H2Settings, listener: Listener) -> Engine:
     """The engine called ``kind`` for one connection; ``settings`` says which side of it. Raises ValueError."""
+    # Imported when it is wanted: the h2 package costs memory that the lane does not need.
+    if kind == "lane":
+        from hostmesh.protocol.h2.lane import LaneEngine
+
+        return LaneEngine(settings, listener)
     if kind == "library":
-        # Imported when it is wanted: the h2 package costs memory that the other engine does not need.
         from hostmesh.protocol.h2.library import LibraryEngine
 
         return LibraryEngine(settings, listener)
-    raise ValueError(f"no HTTP/2 engine is called {kind!r}")
+    raise ValueError(f"no HTTP/2 engine is called {kind!r}, only {' and '.join(ENGINES)}")

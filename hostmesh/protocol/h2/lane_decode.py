@@ -40,7 +40,12 @@ _names: dict[bytes, bytes] = {}
 
 
 class HeaderBlockError(ValueError):
-    """A block that no encoder may write. The table is out of step now: the connection must end (RFC 9113, 4.3)."""
+    """A block that no encoder may write. The table is out of step now: the connection must end (RFC 9113, 4.3).
+
+    ``pairs`` are the fields before the mistake.
+    """
+
+    pairs: list[Pair] | tuple[Pair, ...] = ()
 
 
 class NeverIndexedPair(NeverIndexedHeaderTuple):
@@ -159,15 +164,11 @@ class HeaderDecoder:
                     pairs.append(NeverIndexedPair(name, value))
                 else:
                     pairs.append((name, value))
-        except IndexError:
-            raise HeaderBlockError("an index of no entry, or a truncated block") from None
-        except HeaderBlockError:
-            raise
-        except ValueError as error:
-            raise HeaderBlockError(f"a bad Huffman string: {error}") from None
+        except (IndexError, ValueError) as error:
+            raise _refused(error, pairs) from None
         if self._capacity > self.allowed:
             # We lowered the setting and the peer has acknowledged it: the block had to start with an update.
-            raise HeaderBlockError("no table size update after the setting was lowered")
+            raise _refused(HeaderBlockError("no table size update after the setting was lowered"), pairs)
         done = tuple(pairs)
         if changed:
             self._blocks.clear()
@@ -243,3 +244,14 @@ class HeaderDecoder:
         self._capacity = capacity
         if self._size > capacity:
             self._evict()
+
+
+def _refused(error: Exception, pairs: list[Pair]) -> HeaderBlockError:
+    if isinstance(error, IndexError):
+        refused = HeaderBlockError("an index of no entry, or a truncated block")
+    elif isinstance(error, HeaderBlockError):
+        refused = error
+    else:
+        refused = HeaderBlockError(f"a bad Huffman string: {error}")
+    refused.pairs = pairs
+    return refused

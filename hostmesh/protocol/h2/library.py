@@ -106,6 +106,8 @@ class LibraryEngine(LibraryBase):
 
     def _feed(self, each: Frame) -> Iterable[Event]:
         """Give h2 one frame. What it refuses ends the connection."""
+        # What was queued before stays, whatever becomes of this frame.
+        self._flush()
         try:
             return self._conn.receive_data(frame(each.kind, each.flags, each.stream, each.payload))
         except FlowControlError as error:
@@ -289,6 +291,18 @@ class LibraryEngine(LibraryBase):
             raise self._fault(
                 f"DATA of {each.size} octets, more than the stream's window", FLOW_CONTROL_ERROR
             )
+        if not record.silent:
+            record.received += len(each.payload)
+            try:
+                if 0 <= record.expected < record.received:
+                    raise self._wrong_length(record)
+                if end:
+                    self._check_length(record)
+            except Malformed as error:
+                # Before h2 sees it, which would end the connection for a body after HEAD.
+                self._give_back(each.size, 0)
+                self._refuse(stream, error, PROTOCOL_ERROR)
+                return
         self._feed(Frame(frames.DATA, each.flags & END_STREAM, stream, each.payload, 0))
         self._pending_credit += len(each.payload)
         padding = each.size - len(each.payload)
@@ -297,15 +311,6 @@ class LibraryEngine(LibraryBase):
             self._give_back(padding, 0 if end else stream)
         if record.silent:
             self._silent_end(stream, record, end)
-            return
-        record.received += len(each.payload)
-        try:
-            if 0 <= record.expected < record.received:
-                raise self._wrong_length(record)
-            if end:
-                self._check_length(record)
-        except Malformed as error:
-            self._refuse(stream, error, PROTOCOL_ERROR)
             return
         if end:
             self._end_remote(stream, record)
@@ -368,7 +373,7 @@ class LibraryEngine(LibraryBase):
         if stream == 0:
             if increment == 0:
                 raise self._fault("WINDOW_UPDATE of 0 for the connection")
-            self._feed(each)
+            self._feed(Frame(frames.WINDOW_UPDATE, 0, 0, increment.to_bytes(4, "big"), 4))
             self._listener.on_window(0)
             return
         record = self._streams.get(stream)
@@ -379,7 +384,8 @@ class LibraryEngine(LibraryBase):
         if increment == 0:
             self._refuse(stream, self._malformed("WINDOW_UPDATE of 0"), PROTOCOL_ERROR)
             return
-        for event in self._feed(each):
+        # Without the reserved bit, which hyperframe does not ignore (RFC 9113 6.9).
+        for event in self._feed(Frame(frames.WINDOW_UPDATE, 0, stream, increment.to_bytes(4, "big"), 4)):
             if isinstance(event, WindowUpdated):
                 if not record.silent:
                     self._listener.on_window(stream)

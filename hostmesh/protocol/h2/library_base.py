@@ -206,6 +206,7 @@ class LibraryBase:
         try:
             self._conn.initiate_upgrade_connection(urlsafe_b64encode(self._known_settings(settings)))
         except ProtocolError as error:
+            self._conn.clear_outbound_data_buffer()
             raise self._fail(self._fault(f"HTTP2-Settings: {error}", int(error.error_code))) from error
         # Its own SETTINGS: ours have been queued.
         self._conn.clear_outbound_data_buffer()
@@ -251,7 +252,8 @@ class LibraryBase:
             return
         conn = self._conn
         size = len(data)
-        if size > conn.local_flow_control_window(stream):
+        # An empty end needs no window, which may be negative.
+        if size and size > conn.local_flow_control_window(stream):
             raise ValueError(f"{size} octets are more than the window of stream {stream}")
         limit = conn.max_outbound_frame_size
         at = 0
@@ -277,6 +279,8 @@ class LibraryBase:
         self._end_local(stream, record)
 
     def window(self, stream: int) -> int:
+        if stream == 0:
+            return max(0, self._conn.outbound_flow_control_window)
         record = self._streams.get(stream)
         if record is None or record.local_end:
             return 0
