@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h2.budgets import DEFAULT_BUDGETS, Budgets
 from hostmesh.protocol.h2.engine import ConnectionFault, Engine, Listener, Pairs
-from hostmesh.protocol.h2.library import LibraryEngine
+from hostmesh.protocol.h2.engines import ENGINES as KINDS
+from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.settings import H2Settings
 from tests import h2_raw as raw
 from tests.h2_raw import RawFrame, RawPeer
 
 EngineClass: TypeAlias = Callable[[H2Settings, Listener], Engine]
 
-ENGINES: dict[str, EngineClass] = {"library": LibraryEngine}
+ENGINES: dict[str, EngineClass] = {kind: partial(make_engine, kind) for kind in KINDS}
 """Every engine passes the same tests."""
 
 
