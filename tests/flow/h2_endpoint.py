@@ -74,20 +74,21 @@ class Stream:
         self.pump()
 
     def pump(self) -> None:
+        """Send what the windows allow now."""
         conn = self.session.conn
         while self._unsent and not self.cut:
             room = min(conn.local_flow_control_window(self.id), conn.max_outbound_frame_size)
             if room <= 0:
                 break
-            piece = bytes(self._unsent[:room])
+            conn.send_data(self.id, bytes(self._unsent[:room]))
             del self._unsent[:room]
-            conn.send_data(
-                self.id, piece, end_stream=self._end and not self._unsent and self._trailers is None
-            )
-        else:
-            if not self.cut and self._trailers is not None:
+        if not self._unsent and not self.cut:
+            if self._trailers is not None:
                 conn.send_headers(self.id, self._trailers, end_stream=True)
-                self._trailers = None
+            elif self._end:
+                conn.end_stream(self.id)
+            self._trailers = None
+            self._end = False
         self.session.flush()
 
     def answer(
