@@ -7,16 +7,22 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from fcntl import ioctl
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import trio
 
 from hostmesh.base.env import Env
-from hostmesh.naming.system import SystemNamers
+from hostmesh.naming.namer import NamerDeps
+from hostmesh.naming.path import Path
+from hostmesh.naming.system import SystemNamer, SystemNamers
 from hostmesh.pump.loop import Loop
 from hostmesh.pump.pump import Pump
 from hostmesh.registry.shared import Shared as Registry
 from hostmesh.telemetry.metrics import MetricsTree
+
+SYSTEM_GROUP = "hostmesh.system"
+"""Entry points of namers below ``/$/``."""
 
 SIOCGIFADDR = 0x8915
 """ioctl: the IPv4 address of an interface (linux/sockios.h)."""
@@ -45,9 +51,30 @@ class Shared:
         self.registry = Registry.make(self.turn, env, report, self.metrics.scope("registry"))
         self.files = self.registry.files
         self.resolver = self.registry.resolver
-        self.system = SystemNamers(self.turn, self.resolver)
+        self._system_points: dict[str, EntryPoint] | None = None
+        self.system = SystemNamers(self.turn, self.resolver, self._system_namer)
         self._tasks: dict[int, tuple[object, trio.CancelScope, trio.Event]] = {}
         self._nursery: trio.Nursery | None = None
+
+    def _system_namer(self, name: str) -> SystemNamer | None:
+        """A plugin's namer for ``/$/<name>``; it costs nothing where no dtab names one."""
+        if self._system_points is None:
+            # All at once: the name may be any that a request's dtab has.
+            self._system_points = {point.name: point for point in entry_points(group=SYSTEM_GROUP)}
+        point = self._system_points.get(name)
+        if point is None:
+            return None
+        deps = NamerDeps(
+            env=self.env,
+            turn=self.turn,
+            prefix=Path.of("$", name),
+            metrics=self.metrics.scope("namer", f"$/{name}"),
+            resolver=self.resolver,
+            report=self.report,
+            shared=self.registry,
+        )
+        made: SystemNamer = point.load()(deps)
+        return made
 
     @property
     def pump(self) -> Pump:

@@ -42,7 +42,7 @@ class Live(Mapping[str, RouterView]):
 
 
 class LiveNamers(Mapping[str, object]):
-    """The namers of the configuration in force, by prefix."""
+    """The namers of the configuration in force, by prefix, and those below ``/$/`` that are in use."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -51,7 +51,8 @@ class LiveNamers(Mapping[str, object]):
         namers = self._daemon.linker.namers
         if namers is None:
             return {}
-        return {
+        system = {f"$/{name}": namer for name, namer in self._daemon.shared.system.provided.items()}
+        return system | {
             config.prefix_in_force.show()[1:]: namer
             for config, namer in zip(namers.configs, namers.made, strict=True)
         }

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import frozen
 
-from hostmesh.base.var import PENDING, Failed, Ok, Pending, Read, State
+from hostmesh.base.var import PENDING, Failed, Ok, Pending, Read, State, Var
 from hostmesh.naming.bound import BoundLeaf, BoundName, BoundTree, BoundUnion, BoundWeighted
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.namer import NAMER_ROOT, LookupTree, Namer
@@ -232,6 +232,8 @@ class _Binding:
                         return state
         elif path and path[0] == SYSTEM_ROOT:
             answer = self.system.lookup(path)
+            if isinstance(answer, Var):
+                answer = self.read(answer)
             return self.bind_tree(answer.value, (), level) if isinstance(answer, Ok) else answer
         return _OK_NEG
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
 
-from hostmesh.base.var import PENDING, Failed, Ok, Pending, Read, State
+from hostmesh.base.var import PENDING, Failed, Ok, Pending, Read, State, Var
 from hostmesh.naming import nametree
 from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPending
 from hostmesh.naming.bind import (
@@ -212,7 +212,9 @@ class _Exploration:
             # A namer that says Neg was asked and declined; the last word is worth a node, the others are not.
             ways += [each for each in answers if each.type != "neg"] or answers[-1:]
         elif path and path[0] == SYSTEM_ROOT:
-            ways.append(self._state(path, self.system.lookup(path), level))
+            answer = self.system.lookup(path)
+            found_there = self.read(answer) if isinstance(answer, Var) else answer
+            ways.append(self._state(path, found_there, level))
         if not ways:
             return _end("neg", path, None, NEG)
         return ways[-1] if len(ways) == 1 or ways[-1].type == "neg" else _alt(path, None, ways)

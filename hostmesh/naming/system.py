@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from hostmesh.base.var import Closer, Failed, Ok, State, Turn, Var
+from hostmesh.base.var import Activity, Closer, Failed, Ok, State, Turn, Var
 from hostmesh.naming.addr import ADDR_PENDING, Addr, AddrBound
 from hostmesh.naming.bound import BoundName
 from hostmesh.naming.namer import LookupTree, Resolver
@@ -12,17 +13,33 @@ from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Leaf
 from hostmesh.naming.path import Path
 from hostmesh.naming.pathrules import PATH_RULES
 
-__all__ = ["FIXED_KEPT", "ResolvedOnce", "Resolver", "SystemNamers"]
+__all__ = ["FIXED_KEPT", "ResolvedOnce", "Resolver", "SystemNamer", "SystemNamers"]
 
 FIXED_KEPT: Final = 1000
 """Addresses of ``/$/fixedinet`` that are remembered. The path may come from a request, so there is a bound; a
 dtab names a handful.
 """
 
-_ZOOKEEPER: Final = ("io.buoyant.namer.zk.leader", "com.twitter.serverset")
 _OK_NEG: Final[State[LookupTree]] = Ok(NEG)
 _OK_EMPTY: Final[State[LookupTree]] = Ok(EMPTY)
 _OK_FAIL: Final[State[LookupTree]] = Ok(FAIL)
+
+
+class SystemNamer(Protocol):
+    """A built-in namer that asks a registry: one of the names below ``/$/``.
+
+    Those of plugins are entry points of the group ``hostmesh.system``; the name is what follows ``/$/``. They are
+    called with :class:`~hostmesh.naming.namer.NamerDeps`, whose prefix is ``/$/<name>``.
+    """
+
+    def lookup(self, path: Path) -> State[LookupTree] | Activity[LookupTree]:
+        """The names at ``path``, which is what follows ``/$/<name>``, with ids that begin with it; as
+        :meth:`hostmesh.naming.namer.Namer.lookup`, or a state that does not change."""
+        ...
+
+
+def _none(_name: str) -> SystemNamer | None:
+    return None
 
 
 class ResolvedOnce(Var[Addr]):
@@ -54,13 +71,20 @@ class ResolvedOnce(Var[Addr]):
 class SystemNamers:
     """Looks up paths that start with ``/$``."""
 
-    def __init__(self, turn: Turn, resolver: Resolver) -> None:
+    def __init__(
+        self, turn: Turn, resolver: Resolver, provide: Callable[[str], SystemNamer | None] = _none
+    ) -> None:
+        """``provide(name)`` makes what is below ``/$/<name>`` and not built in, None if nobody knows it; asked once
+        for each that there is."""
+        self._provide = provide
+        self.provided: dict[str, SystemNamer] = {}
+        """Those that have been asked for."""
         self._turn = turn
         self._resolver = resolver
         self._fixed: dict[tuple[str, int], ResolvedOnce] = {}
         self._nowhere: Var[Addr] = Var(turn, AddrBound(()))
 
-    def lookup(self, path: Path) -> State[LookupTree]:
+    def lookup(self, path: Path) -> State[LookupTree] | Activity[LookupTree]:
         """The names at ``path``. Neg if the arguments do not fit, Failed for a namer that does not exist."""
         name = path[1] if len(path) > 1 else ""
         rule = PATH_RULES.get(name)
@@ -78,8 +102,10 @@ class SystemNamers:
                 return self._rinet(path)
             case "io.buoyant.http.status":
                 return self._status(path)
-        if name in _ZOOKEEPER:
-            return Failed(f"{path.show()}: /$/{name} arrives with the ZooKeeper namer")
+        provided = self.provided.get(name) or self._provide(name)
+        if provided is not None:
+            self.provided[name] = provided
+            return provided.lookup(path.drop(2))
         return Failed(f"Unknown namer: {name or '/$'} for path {path.show()}")
 
     def _inet(self, path: Path, *, fixed: bool) -> State[LookupTree]:

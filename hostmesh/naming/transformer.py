@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from attrs import frozen
 
 from hostmesh.base.plugin import PluginConfig
-from hostmesh.base.var import Read, State, Turn
+from hostmesh.base.var import Activity, Read, State, Turn
 from hostmesh.naming.bound import BoundTree
 from hostmesh.naming.path import Path
 
@@ -23,8 +23,9 @@ TRANSFORMER_ROOT: Final = Path.of("%")
 class System(Protocol):
     """The built-in namers under ``/$/``."""
 
-    def lookup(self, path: Path) -> State[LookupTree]:
-        """The names at ``path``, which starts with ``/$``; Failed for a namer that does not exist."""
+    def lookup(self, path: Path) -> State[LookupTree] | Activity[LookupTree]:
+        """The names at ``path``, which starts with ``/$``; Failed for a namer that does not exist. What may change
+        is to be read."""
         ...
 
 

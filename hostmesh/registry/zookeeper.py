@@ -57,6 +57,12 @@ def ensemble_of(shared: Shared, place: Place, env: Env, report: Report = no_repo
     return known
 
 
+def forget(shared: Shared, ensemble: Ensemble) -> None:
+    """Whoever asked for this client does not want it; it goes unless somebody else uses it."""
+    if not ensemble.is_used:
+        shared.clients.pop(("zookeeper", ensemble.place), None)
+
+
 class Ensemble:
     """A session with an ensemble, made again whenever it is lost. All of it is for trio's thread."""
 
@@ -101,6 +107,10 @@ class Ensemble:
                 self._stop()
                 self._stop = None
                 self._shared.clients.pop(("zookeeper", self.place), None)
+
+    @property
+    def is_used(self) -> bool:
+        return self._users > 0
 
     @contextmanager
     def listening(self, listener: Callable[[], None]) -> Iterator[None]:

@@ -137,6 +137,45 @@ def test_vectors_and_host_names(fresh: ZooKeeperServer, tmp_path: Path) -> None:
     world.run(test)
 
 
+SYSTEM = """\
+admin: {ip: 127.0.0.1, port: @admin@}
+routers:
+- protocol: http
+  dtab: |
+    /svc => /$/com.twitter.serverset/127.0.0.1:@zookeeper@/prod;
+    /svc/leader => /$/io.buoyant.namer.zk.leader/127.0.0.1:@zookeeper@/election;
+  servers:
+  - {port: @port@, ip: 127.0.0.1}
+"""
+
+
+def test_names_below_the_system_root(fresh: ZooKeeperServer, tmp_path: Path) -> None:
+    """Servers in the path: a serverset and a leader are followed without a namer in the configuration, with state and
+    journal, and the session ends with the use of the names."""
+    with (
+        EndpointServer("one") as one,
+        EndpointServer("two") as two,
+        Hostmesh(tmp_path, SYSTEM, ports={"zookeeper": fresh.port}) as mesh,
+    ):
+        before = fresh.connections()
+        member = fresh.put("/prod/web", "127.0.0.1", one.port)
+        fresh.put_raw("/election", f"127.0.0.1:{two.port}".encode(), "candidate_")
+        assert mesh.get(host="web").endpoint == "one"
+        assert mesh.get(host="leader").endpoint == "two"
+        assert fresh.connections() == before + 1
+        fresh.put("/prod/web", "127.0.0.1", two.port)
+        fresh.remove(member)
+        mesh.wait(lambda: mesh.get(host="web").endpoint == "two", "the change is followed")
+        refused = mesh.get(host="web", l5d_dtab="/svc=>/$/com.twitter.serverset/169.254.169.254:2181/x;")
+
+        assert refused.status == 502
+        place = f"127.0.0.1:{fresh.port}"
+        state = mesh.admin("/namer_state/$/com.twitter.serverset.json").json()
+        assert list(state["state"]) == [place]
+        journal = mesh.admin("/namer_journal.json?namer=$/com.twitter.serverset").text
+        assert f"/$/com.twitter.serverset/{place}/prod/web" in journal
+
+
 def test_the_leader_is_followed(fresh: ZooKeeperServer, tmp_path: Path) -> None:
     """The candidate with the lowest number leads; when it goes the next leads at once, whatever the hold."""
     world = ZkWorld(tmp_path, fresh.port, leader=True, hold_ms=30_000)

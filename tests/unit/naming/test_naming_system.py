@@ -7,6 +7,7 @@ import pytest
 from hostmesh.base.var import Failed, Ok, Turn, Var
 from hostmesh.naming.addr import ADDR_NEG, ADDR_PENDING, Addr, AddrBound
 from hostmesh.naming.bound import BoundName
+from hostmesh.naming.namer import LookupTree
 from hostmesh.naming.nametree import EMPTY, FAIL, NEG, Leaf
 from hostmesh.naming.path import Path
 from hostmesh.naming.system import FIXED_KEPT, ResolvedOnce, SystemNamers
@@ -141,11 +142,6 @@ def test_nil_and_fail() -> None:
     [
         ("/$/nope/x", "Unknown namer: nope for path /$/nope/x"),
         ("/$", "Unknown namer: /$ for path /$"),
-        (
-            "/$/io.buoyant.namer.zk.leader/h:2181/x",
-            "/$/io.buoyant.namer.zk.leader arrives with the ZooKeeper namer",
-        ),
-        ("/$/com.twitter.serverset/h:2181/x", "/$/com.twitter.serverset arrives with the ZooKeeper namer"),
         ("/$/inet/web", "expected /$/inet/<host>/<port> or /$/inet/<port>"),
         ("/$/inet", "expected /$/inet/<host>/<port>"),
         ("/$/inet/web/0", "a port is 1 to 65535"),
@@ -160,6 +156,28 @@ def test_failures(path: str, cause: str) -> None:
 
     assert isinstance(found, Failed)
     assert cause in found.cause
+
+
+def test_a_provided_namer_is_made_once_and_asked_with_what_follows_its_name() -> None:
+    """Others stay unknown, and cost one question each."""
+    turn = Turn()
+    asked: list[str] = []
+
+    class Provided:
+        def lookup(self, path: Path) -> Ok[LookupTree]:
+            return Ok(Leaf(Path.of("found") + path))
+
+    def provide(name: str) -> Provided | None:
+        asked.append(name)
+        return Provided() if name == "mine" else None
+
+    names = SystemNamers(turn, LiteralResolver(turn), provide)
+
+    assert names.lookup(Path.read("/$/mine/a/b")) == Ok(Leaf(Path.read("/found/a/b")))
+    assert names.lookup(Path.read("/$/mine")) == Ok(Leaf(Path.read("/found")))
+    assert isinstance(names.lookup(Path.read("/$/other/a")), Failed)
+    assert asked == ["mine", "other"]
+    assert list(names.provided) == ["mine"]
 
 
 def test_fixedinet_is_resolved_once() -> None:
