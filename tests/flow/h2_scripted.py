@@ -13,8 +13,29 @@ import h2.settings
 
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.memory import MemoryConnecting, MemoryLoop
+from tests.flow.world import World, config
 
 Fields = tuple[tuple[str, str], ...]
+
+
+SERVER = "rt/out/server/127.0.0.1/4140"
+"""The metrics of the server in :func:`config`."""
+
+
+def h2_config(*, router: str = "", server: str = "", service: str = "", client: str = "") -> str:
+    """An h2 router whose endpoints speak HTTP/1.1; the arguments are those of :func:`world.config`."""
+    client = "protocol: http" + (f", {client}" if client else "")
+    text = config(service, client, router=router, server=server)
+    return text.replace("protocol: http\n  label", "protocol: h2\n  label", 1)
+
+
+def finish(world: World, *calls: H2Call, limit: float = 300.0) -> None:
+    """Run until every call has its end."""
+    world.loop.run_while(lambda: any(call.ended is None for call in calls), limit)
+
+
+def caller(world: World, **options: object) -> H2Caller:
+    return H2Caller(world.loop, 4140, **options)  # type: ignore[arg-type]  # those of H2Caller
 
 
 class H2Call:

@@ -6,25 +6,9 @@ import base64
 
 import pytest
 
-from tests.flow.h2_scripted import H2Call, H2Caller
+from tests.flow.h2_scripted import H2Call, caller, finish, h2_config
 from tests.flow.scripted import Received
 from tests.flow.world import World, answering, config, silent
-
-
-def h2_config(*, router: str = "", server: str = "", service: str = "", client: str = "") -> str:
-    """An h2 router whose endpoints speak HTTP/1.1; the arguments are those of :func:`world.config`."""
-    client = "protocol: http" + (f", {client}" if client else "")
-    text = config(service, client, router=router, server=server)
-    return text.replace("protocol: http\n  label", "protocol: h2\n  label", 1)
-
-
-def finish(world: World, *calls: H2Call, limit: float = 300.0) -> None:
-    """Run until every call has its end."""
-    world.loop.run_while(lambda: any(call.ended is None for call in calls), limit)
-
-
-def caller(world: World, **options: object) -> H2Caller:
-    return H2Caller(world.loop, 4140, **options)  # type: ignore[arg-type]  # as H2Caller has them
 
 
 @pytest.mark.parametrize("text", [config(), h2_config()], ids=["http", "h2"])
@@ -180,10 +164,6 @@ def test_base64_settings_of_an_upgrade_count() -> None:
     http.close()
     world.run(1.0)
     world.check()
-
-
-def refused(received: Received) -> None:
-    received.answer(503, fields=("Retry-After: 0",))
 
 
 def test_head_and_bodiless_answers() -> None:
