@@ -31,14 +31,9 @@ from hostmesh.protocol.h2.engine import (
 )
 from hostmesh.protocol.h2.fields import Malformed, malformed, malformed_response
 from hostmesh.protocol.h2.frames import Scanner, frame
+from hostmesh.protocol.h2.library_stream import ENDED, RESET_BY_US, Stream
 from hostmesh.protocol.h2.settings import DEFAULT_WINDOW, H2Settings
 
-# How a stream ended, of those that are remembered.
-ENDED: Final = 0
-RESET_BY_US: Final = 1
-RESET_BY_PEER: Final = 2
-
-NO_LENGTH: Final = -1
 _CODES: Final = frozenset(int(code) for code in SettingCodes)
 UNTOLD_STREAMS: Final = 100
 """Streams opened before the peer has said how many it takes: its SETTINGS come with its first octets, and RFC 9113
@@ -61,36 +56,10 @@ _BLAMING: Final = frozenset(
 )
 
 
-class Stream:
-    """What this engine knows of a stream beside h2."""
+class _Connection(H2Connection):
+    """h2 with a short memory: frames for closed streams never reach it (H9)."""
 
-    __slots__ = (
-        "answered",
-        "expected",
-        "headed",
-        "local_end",
-        "method",
-        "received",
-        "remote_end",
-        "silent",
-        "uncredited",
-    )
-
-    def __init__(self, method: bytes, silent: bool = False) -> None:
-        self.method = method
-        self.expected = NO_LENGTH
-        """Body bytes that the peer's head has declared."""
-        self.received = 0
-        self.headed = False
-        """The peer's (final) head has come."""
-        self.answered = False
-        """Our final head has been sent."""
-        self.local_end = False
-        self.remote_end = False
-        self.silent = silent
-        """The listener hears nothing of what the peer sends on it."""
-        self.uncredited = 0
-        """Octets consumed and not yet given back."""
+    MAX_CLOSED_STREAMS = 64
 
 
 class LibraryBase:
@@ -103,7 +72,7 @@ class LibraryBase:
         self._meter = Meter(settings.budgets, client_side)
         self._scanner = Scanner(settings, self._meter)
         self._decoder = Decoder(max_header_list_size=settings.max_header_list)
-        self._conn = H2Connection(
+        self._conn = _Connection(
             H2Configuration(
                 client_side=client_side,
                 header_encoding=None,
