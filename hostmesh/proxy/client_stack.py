@@ -357,14 +357,11 @@ class ClientStack:
 
     def attempt_done(self, ex: Exchange, ok: bool, now: float) -> None:
         """Count an attempt, in this client's scope and in the scope of its service below it."""
-        stats = self.stats
-        stats.pending -= 1
-        micros = int((now - ex.attempt_start) * 1e6)
+        self.stats.pending -= 1
         status = ex.response.status if ex.response is not None else 0
-        stats.done(status, micros, ok)
-        branch = ex.branch
-        if branch is not None:
-            branch.stats.done(status, micros, ok)
+        ex.branch.ledger.add(  # type: ignore[union-attr]  # an attempt has a branch, and one with a client
+            status if ok else ~status, int((now - ex.attempt_start) * 1e6)
+        )
         if ok:
             # Requeue budgets are fed by successes only: a client that fails altogether runs dry (algorithms 3.2).
             self.requeue_budget.deposit(now)

@@ -509,7 +509,7 @@ class Exchange:
         micros = int((now - self.start) * 1e6)
         path = self.path
         if path is not None:
-            path.done(self, status, micros, ok)
+            path.done(self, micros, ok)
         self.server.done(self, status, micros, ok, now)
 
 

@@ -21,7 +21,7 @@ from hostmesh.proxy.branch import Branch
 from hostmesh.proxy.context import deadline_field
 from hostmesh.proxy.grpc_methods import GrpcMethods
 from hostmesh.proxy.settings import ServiceSettings
-from hostmesh.proxy.stats import ScopeStats
+from hostmesh.proxy.stats import Ledger, ScopeStats
 from hostmesh.routing.budget import RetryBudget
 from hostmesh.routing.classifiers import FAILURE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.draw import WeightedDraw
@@ -72,6 +72,8 @@ class PathStack:
         self._scope = scope
         self._methods: GrpcMethods | None = None
         self.stats = ScopeStats(scope, statuses=False)
+        self.ledgers: dict[ScopeStats, Ledger] = {}
+        """One for each server that requests come from."""
         self._exn = scope.scope("exn")
         self._retry_scope = retries = scope.scope("retries")
         self._retries = retries.counter("total")
@@ -386,10 +388,10 @@ class PathStack:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def done(self, ex: Exchange, status: int, micros: int, ok: bool) -> None:
+    def done(self, ex: Exchange, micros: int, ok: bool) -> None:
+        """The end of a request, except that its server counts it in both scopes."""
         stats = self.stats
         stats.pending -= 1
-        stats.done(status, micros, ok)
         if ex.retries:
             self._per_request.add(ex.retries)
         if ex.error is not None:

@@ -19,7 +19,7 @@ from hostmesh.protocol.upgrade import WEBSOCKET
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.h2_caller_life import H2CallerLife, H2Stats
 from hostmesh.proxy.sniff import Sniff
-from hostmesh.proxy.stats import ScopeStats
+from hostmesh.proxy.stats import Ledger, ScopeStats
 from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 
 if TYPE_CHECKING:
@@ -185,7 +185,16 @@ class Server:
             served = self._served(ex, response, ok)
         else:
             served = 0 < status < 500
-        stats.done(status, micros, served)
+        path = ex.path
+        if path is not None and served == ok:
+            ledger = path.ledgers.get(stats)
+            if ledger is None:
+                ledger = path.ledgers[stats] = Ledger(stats, path.stats)
+            ledger.add(status if ok else ~status, micros)
+        else:
+            stats.done(status, micros, served)
+            if path is not None:
+                path.stats.done(status, micros, ok)
         error = ex.error
         if error is not None:
             stats.failed(error.reason)

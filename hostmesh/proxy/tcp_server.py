@@ -108,6 +108,8 @@ class TcpServer:
         stats = self.stats
         stats.pending -= 1
         stats.done(status, micros, ok)
+        if ex.path is not None:
+            ex.path.stats.done(status, micros, ok)
         if ex.error is not None:
             stats.failed(ex.error.reason)
         recorder = ex.router.recorder

@@ -201,7 +201,8 @@ def open_tunnel(ex: Exchange, head: ResponseHead, protocol: bytes, endpoint: Han
     # The request is over and counted; from here on the tunnel is what is pending.
     client.balancer.started(node, now)
     client.stats.pending += 1
-    path.done(ex, SWITCHING, micros, True)
+    path.done(ex, micros, True)
+    path.stats.done(SWITCHING, micros, True)
     path.stats.pending += 1
     ex.server.stats.done(SWITCHING, micros, True)
     tunnel = Tunnel(ex, now)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter as Counter_
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram, index
 
@@ -103,15 +103,16 @@ class Stat:
     asks: sorting one alone costs a microsecond, four of them a tenth of a request, and a list a tenth of that.
     """
 
-    __slots__ = ("_counts", "_max", "_min", "_past", "_sum", "last", "scale", "unsorted")
+    __slots__ = ("_counts", "_max", "_min", "_past", "_sum", "_unsorted", "before", "last", "scale")
 
     def __init__(self, scale: int = 1) -> None:
         self.scale = scale
         self.last: Histogram = EMPTY
         """The last finished minute; empty before the first."""
         self._past: Histogram = EMPTY
-        self.unsorted: list[int] = []
-        """The newest samples. Who appends here himself calls :meth:`sort` when there are UNSORTED of them."""
+        self.before: Callable[[], object] | None = None
+        """Called before anybody reads: samples may be kept elsewhere until then, and are added by it."""
+        self._unsorted: list[int] = []
         # A dict, not a list of 896: a quiet stat costs nothing, and a tick costs what it has seen.
         self._counts: Counter_[int] = Counter_()
         self._sum = 0
@@ -120,14 +121,19 @@ class Stat:
 
     def add(self, value: int) -> None:
         """Count one sample, a whole number."""
-        unsorted = self.unsorted
+        unsorted = self._unsorted
         unsorted.append(value)
         if len(unsorted) >= UNSORTED:
-            self.sort()
+            self._sort()
 
-    def sort(self) -> None:
-        """Move the newest samples into their buckets."""
-        values = self.unsorted
+    def extend(self, values: Iterable[int]) -> None:
+        """Count many samples."""
+        self._unsorted.extend(values)
+        if len(self._unsorted) >= UNSORTED:
+            self._sort()
+
+    def _sort(self) -> None:
+        values = self._unsorted
         if not values:
             return
         low, high = min(values), max(values)
@@ -148,7 +154,9 @@ class Stat:
     @property
     def current(self) -> Histogram:
         """The samples since the last minute tick."""
-        self.sort()
+        if self.before is not None:
+            self.before()
+        self._sort()
         if not self._counts:
             return EMPTY
         return Histogram(dict(self._counts), sum(self._counts.values()), self._sum, self._min, self._max)
@@ -156,7 +164,7 @@ class Stat:
     @property
     def count(self) -> int:
         """How many samples there were since the stat was made."""
-        return self._past.count + sum(self._counts.values()) + len(self.unsorted)
+        return self._past.count + self.current.count
 
     @property
     def cumulative(self) -> Histogram:
@@ -184,55 +192,74 @@ class Stat:
         return f"Stat(count={total.count}, sum={total.sum}, scale={self.scale})"
 
 
+class Settles(Protocol):
+    """What keeps requests for a tally."""
+
+    def settle(self) -> None:
+        """Count them."""
+        ...
+
+
 class Tally:
     """Requests by what became of them, and the counters that follow from that.
 
     ``counts`` has one entry per outcome: the status (0 if none reached the caller) of a success, and the complement
     ``~status`` of a failure. ``requests``, ``success``, ``failures`` and ``status/*`` are sums over it when somebody
-    reads, so that a request pays for one addition and not for five.
+    reads, so that a request pays for one addition and not for five. Before that, ``ledgers`` that keep requests for
+    this tally settle.
     """
 
-    __slots__ = ("_statuses", "counts")
+    __slots__ = ("_counts", "_statuses", "ledgers")
 
     def __init__(self, scope: Scope) -> None:
-        self.counts: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
         self._statuses: Scope | None = None
-        counts = self.counts
-        scope.counter_of("requests", lambda: sum(counts.values()))
-        scope.counter_of("success", lambda: sum(n for outcome, n in counts.items() if outcome >= 0))
-        scope.counter_of("failures", lambda: sum(n for outcome, n in counts.items() if outcome < 0))
+        self.ledgers: dict[Settles, None] = {}
+        scope.counter_of("requests", lambda: self._sum(lambda outcome: True))
+        scope.counter_of("success", lambda: self._sum(lambda outcome: outcome >= 0))
+        scope.counter_of("failures", lambda: self._sum(lambda outcome: outcome < 0))
+
+    def add(self, outcome: int, n: int) -> None:
+        """Count ``n`` requests of an outcome."""
+        counts = self._counts
+        if outcome in counts:
+            counts[outcome] += n
+        else:
+            counts[outcome] = n
+            self._show(outcome)
+
+    def collect(self) -> None:
+        """Count what ledgers have kept until now."""
+        while self.ledgers:
+            self.ledgers.popitem()[0].settle()
+
+    def _sum(self, holds: Callable[[int], bool]) -> int:
+        self.collect()
+        return sum(n for outcome, n in self._counts.items() if holds(outcome))
 
     def count_statuses(self, scope: Scope) -> None:
         """Also make ``status/*`` below ``scope``, for the statuses that occur."""
         if self._statuses is None:
             self._statuses = scope.scope("status")
-            for outcome in self.counts:
+            for outcome in self._counts:
                 self._show(outcome)
-
-    def first(self, outcome: int) -> None:
-        """The first request of an outcome: count it, and make its counters."""
-        self.counts[outcome] = 1
-        self._show(outcome)
 
     def _show(self, outcome: int) -> None:
         node = self._statuses
         if node is None:
             return
-        counts = self.counts
-        status = outcome if outcome >= 0 else ~outcome
+        status = _status(outcome)
         if 100 <= status <= 599:
-            node.counter_of(str(status), lambda: counts.get(status, 0) + counts.get(~status, 0))
             hundred = status // 100
-            node.counter_of(
-                f"{hundred}XX",
-                lambda: sum(n for o, n in counts.items() if (o if o >= 0 else ~o) // 100 == hundred),
-            )
+            node.counter_of(str(status), lambda: self._sum(lambda o: _status(o) == status))
+            node.counter_of(f"{hundred}XX", lambda: self._sum(lambda o: _status(o) // 100 == hundred))
         else:
             for name in ("error", "none"):
-                node.counter_of(
-                    name,
-                    lambda: sum(n for o, n in counts.items() if not 100 <= (o if o >= 0 else ~o) <= 599),
-                )
+                node.counter_of(name, lambda: self._sum(lambda o: not 100 <= _status(o) <= 599))
+
+
+def _status(outcome: int) -> int:
+    return outcome if outcome >= 0 else ~outcome
 
 
 Metric: TypeAlias = Counter | Gauge | Stat
