@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import h2.config
@@ -14,6 +13,8 @@ import h2.settings
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.memory import MemoryConnecting, MemoryLoop
 from tests.flow.world import World, config
+
+GOAWAY = 7
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -103,9 +104,9 @@ class H2Caller:
         self.closed = False
         self.goaways: list[tuple[int, int]] = []
         """(last stream, code) of each."""
-        self.on_goaway: Callable[[], object] | None = None
         self.calls: dict[int, H2Call] = {}
         self.raw = bytearray()
+        self._buf = b""
         self.before = b""
         """What has to be sent in front of the preface, or of what follows it."""
         self._early: list[bytes] = []
@@ -218,8 +219,18 @@ class H2Caller:
             data = self._upgrade(data)
             if not data:
                 return
-        for event in self.conn.receive_data(data):
-            self._on(event)
+        self._buf += data
+        while len(self._buf) >= 9:
+            size = 9 + int.from_bytes(self._buf[:3], "big")
+            if len(self._buf) < size:
+                break
+            frame, self._buf = self._buf[:size], self._buf[size:]
+            if frame[3] == GOAWAY:
+                # To the h2 library it is the end of the connection.
+                self.goaways.append((int.from_bytes(frame[9:13], "big"), int.from_bytes(frame[13:17], "big")))
+                continue
+            for event in self.conn.receive_data(frame):
+                self._on(event)
         self.flush()
 
     def _upgrade(self, data: bytes) -> bytes:
@@ -232,10 +243,6 @@ class H2Caller:
     def _on(self, event: h2.events.Event) -> None:
         now = self.loop.now()
         call = self.calls.get(getattr(event, "stream_id", 0) or 0)
-        if isinstance(event, h2.events.ConnectionTerminated):
-            self.goaways.append((event.last_stream_id or 0, int(event.error_code or 0)))
-            if self.on_goaway is not None:
-                self.on_goaway()
         if call is None:
             return
         if isinstance(event, h2.events.InformationalResponseReceived):
