@@ -198,20 +198,26 @@ class Exchange:
         self.attempts += 1
         if self.request_done:
             self.sent = Sent.ALL
-            if self.streamed:
-                self.body = b""
+            if not self.simple:
+                self._sent_body()
             return
         self.sent = Sent.SOME
-        path = self.path
-        assert path is not None
-        if self.streamed:
-            self.body = b""
-        elif len(self.body) > path.settings.retry_request_bytes:
-            self._let_go(path)
+        self._sent_body()
         if session.blocked:
             self.caller.pause()
         else:
             self.caller.resume()
+
+    def _sent_body(self) -> None:
+        """What there is of the body is on its way: does it have to stay here for another attempt?"""
+        if self.streamed:
+            self.body = b""
+        elif self.head.version == 20 and not self.server.aggregate:
+            # Bodies of HTTP/1.1 have been measured by their caller's half.
+            path = self.path
+            assert path is not None
+            if len(self.body) > path.settings.retry_request_bytes:
+                self._let_go(path)
 
     def connect_failed(self, error: MeshError, *, blame: bool) -> None:
         """No connection to the picked endpoint: nothing was sent, so any method may go elsewhere.
