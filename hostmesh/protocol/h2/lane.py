@@ -42,15 +42,16 @@ _NOBODY: Final[frozenset[int]] = frozenset()
 class LaneEngine(LaneControl):
     """One connection. See :class:`engine.Engine`."""
 
-    __slots__ = ("_doomed", "_proved", "_scanner")
+    __slots__ = ("_doomed", "_proved", "_proved_response", "_scanner")
 
     def __init__(self, settings: H2Settings, listener: Listener) -> None:
         super().__init__(settings, listener)
         self._scanner = LaneScanner(settings, self._meter)
         # Streams that frames of this receive() will reset: their requests are not reported (H1).
         self._doomed = _NOBODY
-        # The last request head and what its proof said: blocks that repeat give the same object again.
+        # The last head and what its proof said: blocks that repeat give the same object again.
         self._proved: tuple[tuple[Pair, ...] | None, bool, int] = None, False, -1
+        self._proved_response: tuple[Pairs | None, bool, bytes, int, int] = None, False, b"", 0, -1
 
     @property
     def headers_since(self) -> float | None:
@@ -210,12 +211,15 @@ class LaneEngine(LaneControl):
         raise BadMessage(Reason.LIMIT_HEADER_COUNT, message, status=431, side=Side.CALLER)
 
     def _response(self, stream: int, record: LaneStream, pairs: Pairs, end: bool) -> None:
-        try:
-            self._check_count(pairs)
-            status, expected = prove_response(pairs, end, record.method)
-        except BadMessage as error:
-            self._refuse(stream, record, error, _code_of(error))
-            return
+        proved, proved_end, method, status, expected = self._proved_response
+        if pairs is not proved or end is not proved_end or method != record.method:
+            try:
+                self._check_count(pairs)
+                status, expected = prove_response(pairs, end, record.method)
+            except BadMessage as error:
+                self._refuse(stream, record, error, _code_of(error))
+                return
+            self._proved_response = pairs, end, record.method, status, expected
         if status < 200:
             self._listener.on_informational(stream, pairs)
             return

@@ -87,6 +87,7 @@ class LaneScanner(Scanner):
         at = 0
         end = len(data)
         longest = self._longest
+        ordinary = self._started and not self._block_stream
         try:
             while end - at >= HEADER:
                 word, flags, stream = _unpack(data, at)
@@ -94,7 +95,7 @@ class LaneScanner(Scanner):
                 kind = word & 0xFF
                 body = at + HEADER
                 stop = body + size
-                if stop <= end and size <= longest and self._started and not self._block_stream:
+                if ordinary and size <= longest and stop <= end:
                     if kind == HEADERS:
                         if flags & (END_HEADERS | PADDED) == END_HEADERS and 0 < stream <= _MASK:
                             if flags & WITH_PRIORITY:
@@ -123,6 +124,7 @@ class LaneScanner(Scanner):
                 found: list[Frame] = []
                 at = stop
                 self._take(found, kind, flags, stream, data[stop - size : stop], now)
+                ordinary = self._started and not self._block_stream
                 for frame in found:
                     _give(frame, sink)
         finally:
