@@ -76,7 +76,7 @@ class H2CallerSession(H2CallerLife):
             return
         self._work()
         if engine.headers_since is not None:
-            self._watch(engine.headers_since + self.server.settings.h2.budgets.header_seconds)
+            self._watch(engine.headers_since + self._head_time())
 
     def _work(self) -> None:
         """Dispatch what has come whole; then let go of what has ended."""

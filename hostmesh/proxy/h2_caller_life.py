@@ -259,6 +259,10 @@ class H2CallerLife(CallerConnection):
     def _idle_time(self) -> float:
         return min(self.server.settings.idle_time, IDLE)
 
+    def _head_time(self) -> float:
+        """Seconds for one header block, as for a head of HTTP/1 (hardening H3, R1)."""
+        return min(self.server.settings.h2.budgets.header_seconds, self.server.head_time)
+
     def _is_idle(self) -> bool:
         return not self.streams and not self.engine.open_streams
 
@@ -272,11 +276,10 @@ class H2CallerLife(CallerConnection):
         self._timer_due = inf
         server = self.server
         now = server.loop.now()
-        settings = server.settings
         since = self.engine.headers_since
         due = inf
         if since is not None:
-            seconds = settings.h2.budgets.header_seconds
+            seconds = self._head_time()
             if now >= since + seconds:
                 late = refusals.late_head(seconds)
                 server.faulted(self, late, now)
