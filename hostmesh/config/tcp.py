@@ -39,9 +39,9 @@ def read_identifiers(convert: Converter, node: Node, path: KeyPath) -> tuple[Any
 class TcpServerSession:
     """Life of a caller's connection."""
 
-    idle_time_ms: Timeout | None = 3_600_000
+    idle_time_ms: Timeout = 3_600_000
     """*hostmesh* Milliseconds without a byte in either direction after which a connection is cut, at most 5 min once
-    one side has said that it sends no more. Default 1 h; ``null`` is never."""
+    one side has said that it sends no more. Default 1 h."""
     life_time_ms: Timeout | None = None
     """*hostmesh* Milliseconds after which a connection is cut whatever it does. Default: none."""
 

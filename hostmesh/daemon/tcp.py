@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from hostmesh.base.backoff import Constant
 from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
-from hostmesh.daemon.build import FOREVER, RESPONSE_LIMITS, PolicyResolver
+from hostmesh.daemon.build import RESPONSE_LIMITS, PolicyResolver
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.bound import BoundName
 from hostmesh.naming.interpreter import Interpreter
@@ -131,7 +131,7 @@ def tcp_server_settings_of(config: TcpServerConfig) -> TcpServerSettings:
     return TcpServerSettings(
         name=f"{config.ip}/{config.port}",
         max_connections=config.max_connections,
-        idle_time=FOREVER if session.idle_time_ms is None else session.idle_time_ms / 1000,
+        idle_time=session.idle_time_ms / 1000,
         life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
         preface_time=PREFACE_TIME if read_timeout is None else min(PREFACE_TIME, read_timeout / 1000),
         proxy_protocol=config.proxy_protocol,

@@ -27,9 +27,8 @@ _HOST_NAME = 0
 _MAX_RECORD = 16 * 1024
 """RFC 8446 5.1: a record carries at most 2^14 bytes."""
 
-_NAME = re.compile(
-    rb"(?!.{254})(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_-]*[A-Za-z][A-Za-z0-9_-]*"
-)
+_LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rb"(?!.{254})(?:%b\.)*(?=[0-9_-]*[A-Za-z])%b" % (_LABEL, _LABEL))
 """A DNS name as RFC 6066 wants it: ASCII, no dot at the end, no IP address (the last label has a letter)."""
 
 

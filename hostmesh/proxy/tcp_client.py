@@ -41,23 +41,13 @@ class TcpClientStack(ClientStack):
     def __init__(self, *, scope: Any, settings: TcpClientSettings, **options: Any) -> None:
         self.connect_timeout = settings.connect_timeout
         self.write_header = {None: None, "v1": header_v1, "v2": header_v2}[settings.proxy_protocol]
-        self.open: dict[TcpExchange, None] = {}
-        """Those that are connected."""
-        self._received = self._sent = 0
-        scope.counter_of("received_bytes", lambda: self._sent + sum(ex.bytes_sent for ex in self.open))
-        scope.counter_of("sent_bytes", lambda: self._received + sum(ex.bytes_received for ex in self.open))
+        self.received_bytes = scope.counter("received_bytes")
+        self.sent_bytes = scope.counter("sent_bytes")
         self.connect_latency = scope.stat("connect_latency_ms", scale=1000)
         super().__init__(scope=scope, settings=settings, **options)
 
     def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
         return TcpEndpointStack(self, endpoint)
-
-    def closed_one(self, ex: TcpExchange) -> None:
-        """Keep the bytes of a connection that has ended."""
-        if ex in self.open:
-            del self.open[ex]
-            self._received += ex.bytes_received
-            self._sent += ex.bytes_sent
 
 
 class TcpEndpointStack(EndpointStack):
@@ -104,15 +94,12 @@ class TcpEndpointStack(EndpointStack):
         if self.accrual is not None:
             self.accrual.on_success(now)
         client.connect_latency.add(int(ex.ttfb * 1e6))
-        client.open[ex] = None
 
     def attempt_done(self, ex: Exchange, verdict: Verdict, now: float) -> None:
         if not ex.committed:
             super().attempt_done(ex, verdict, now)
             return
         client = self.client
-        assert isinstance(ex, TcpExchange)
-        client.closed_one(ex)
         client.balancer.finished(self, now, None, False)
         client.attempt_done(ex, ex.error is None, now)
 

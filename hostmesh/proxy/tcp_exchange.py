@@ -16,14 +16,18 @@ from hostmesh.proxy.tunnel import HALF_CLOSED_IDLE
 from hostmesh.routing.classifiers import IGNORABLE, SUCCESS
 
 if TYPE_CHECKING:
-    from hostmesh.proxy.tcp_client import TcpEndpointSession
+    from hostmesh.proxy.tcp_client import TcpClientStack, TcpEndpointSession
+    from hostmesh.proxy.tcp_server import TcpServer
     from hostmesh.proxy.tcp_session import TcpSession
     from hostmesh.pump.loop import Address, TimerHandle
     from hostmesh.pump.tunnel import Side, Tunnel
 
+LOOK_EVERY = 10.0
+"""Seconds between two looks at what a connection has moved: as old as the byte counters of connections that are open
+may be. Bytes cost no clock reading and no counter, so a silent connection lives for up to so much longer."""
+
 IDLE_LOOKS = 4
-"""Looks at the byte counts in the shortest idle time: bytes cost no clock reading, so a silent tunnel lives for up to a
-quarter of that longer."""
+"""Looks in an idle time that is shorter than that allows."""
 
 
 class TcpHead:
@@ -52,13 +56,14 @@ class TcpExchange(Exchange):
     """See the module's text."""
 
     caller: TcpSession  # type: ignore[assignment]  # the one kind of caller that it has
+    server: TcpServer  # type: ignore[assignment]  # as above
+    client: TcpClientStack | None = None
     streamed = True
     trace = b"-"
     """Nothing to be written: there is no place for it."""
     tunnel: Tunnel | None = None
     _connection: TcpEndpointSession | None = None
     _watching: TimerHandle | None = None
-    _moved = 0
     _quiet_since = 0.0
 
     def established(self, connection: TcpEndpointSession) -> None:
@@ -83,21 +88,28 @@ class TcpExchange(Exchange):
             self.tunnel = tunnel
             self._watch(now)
 
-    @property
-    def bytes_received(self) -> int:
-        """Bytes of the caller that went to the endpoint."""
-        return 0 if self.tunnel is None else self.tunnel.sent_far
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of the endpoint that went to the caller."""
-        return 0 if self.tunnel is None else self.tunnel.sent_near
+    def _count(self) -> bool:
+        """Add what has moved since the last time to the counters; whether anything has."""
+        tunnel, client = self.tunnel, self.client
+        if tunnel is None:
+            return False
+        assert client is not None
+        received, sent = tunnel.sent_far - self.request_bytes, tunnel.sent_near - self.response_bytes
+        if not received and not sent:
+            return False
+        self.request_bytes += received
+        self.response_bytes += sent
+        self.server.received_bytes.value += received
+        self.server.sent_bytes.value += sent
+        client.sent_bytes.value += received
+        client.received_bytes.value += sent
+        return True
 
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _watch(self, now: float) -> None:
         settings = self.server.settings
-        due = now + min(settings.idle_time, HALF_CLOSED_IDLE) / IDLE_LOOKS
+        due = now + min(LOOK_EVERY, settings.idle_time / IDLE_LOOKS)
         life = settings.life_time
         if life is not None:
             due = min(due, self.start + life)
@@ -113,12 +125,10 @@ class TcpExchange(Exchange):
         if life is not None and now >= self.start + life:
             self.abort(refusals.old_tunnel(life))
             return
-        moved = tunnel.sent_far + tunnel.sent_near
         limit = settings.idle_time
         if tunnel.half_closed:
             limit = min(limit, HALF_CLOSED_IDLE)
-        if moved != self._moved:
-            self._moved = moved
+        if self._count():
             self._quiet_since = now
         elif now - self._quiet_since >= limit:
             self.abort(refusals.idle_tunnel(limit, "serverSession.idleTimeMs"))
@@ -153,7 +163,7 @@ class TcpExchange(Exchange):
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        self.request_bytes, self.response_bytes = self.bytes_received, self.bytes_sent
+        self._count()
         connection, self._connection = self._connection, None
         now = self.router.loop.now()
         self._close_attempt(SUCCESS if self.error is None else IGNORABLE, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hostmesh.base.errors import MeshError
+from hostmesh.base.reasons import Reason
 from hostmesh.proxy.router import Router
 
 if TYPE_CHECKING:
@@ -31,3 +32,11 @@ class TcpRouter(Router):
             return
         path.last_used = now
         path.dispatch(ex, now)
+
+    def answer(self, ex: Exchange, status: int) -> None:
+        """``/$/io.buoyant.http.status/<code>``: a connection has no status to be answered with."""
+        ex.fail(
+            MeshError(
+                Reason.NAME_NEGATIVE, f"{status} is an answer to requests, not to connections", status=502
+            )
+        )

@@ -55,14 +55,9 @@ class TcpServer:
         self.stats = ScopeStats(scope, statuses=False)
         self.connects = scope.counter("connects")
         self.closes = scope.counter("closes")
-        self._received = self._sent = 0
-        scope.counter_of("received_bytes", lambda: self._received + sum(self._live(0)))
-        scope.counter_of("sent_bytes", lambda: self._sent + sum(self._live(1)))
+        self.received_bytes = scope.counter("received_bytes")
+        self.sent_bytes = scope.counter("sent_bytes")
         scope.gauge("connections", lambda: float(len(self.sessions)))
-
-    def _live(self, direction: int) -> list[int]:
-        exchanges = [session.ex for session in self.sessions if session.ex is not None]
-        return [(ex.bytes_received, ex.bytes_sent)[direction] for ex in exchanges]
 
     def configure(self, settings: TcpServerSettings) -> None:
         """Take new settings; they hold for connections that are open, too."""
@@ -97,9 +92,6 @@ class TcpServer:
         if session in self.sessions:
             del self.sessions[session]
             self.closes.value += 1
-            if session.ex is not None:
-                self._received += session.ex.bytes_received
-                self._sent += session.ex.bytes_sent
             if not self.sessions and self.on_empty is not None:
                 self.on_empty()
 
