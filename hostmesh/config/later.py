@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hostmesh.config.later_control import (
     ConsulInterpreterConfig,
-    K8sConfigMapInterpreterConfig,
     MeshInterpreterConfig,
     NamerdHttpInterpreterConfig,
     NamerdInterpreterConfig,
@@ -25,7 +24,6 @@ from hostmesh.config.later_thrift import (
 __all__ = [
     "ConsulInterpreterConfig",
     "CuratorNamerConfig",
-    "K8sConfigMapInterpreterConfig",
     "MeshInterpreterConfig",
     "NamerdHttpInterpreterConfig",
     "NamerdInterpreterConfig",

@@ -159,25 +159,6 @@ class ConsulInterpreterConfig(LaterInterpreterConfig):
 
 
 @frozen(kw_only=True)
-class K8sConfigMapInterpreterConfig(LaterInterpreterConfig):
-    """Reads the dtab from a Kubernetes ConfigMap."""
-
-    needs_experimental: ClassVar[bool] = True
-    unavailable: ClassVar[str | None] = later.K8S
-
-    name: str
-    """The ConfigMap."""
-    filename: str
-    """Its key."""
-    host: str = "localhost"
-    """API server."""
-    port: Port = 8001
-    """Its port."""
-    namespace: str = "default"
-    """Its namespace."""
-
-
-@frozen(kw_only=True)
 class TracelogConfig(PluginConfig):
     """Prints spans to the log."""
 

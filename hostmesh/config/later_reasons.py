@@ -10,7 +10,6 @@ from hostmesh.config.types import Port
 
 REGISTRY: Final = "it arrives with its registry in a later version"
 CONTROL: Final = "it arrives with the control plane in a later version"
-K8S: Final = "it arrives with Kubernetes in a later version"
 TRACING: Final = "it arrives with tracing in a later version"
 NEVER: Final = "it is outside of what hostmesh carries"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hostmesh import __version__
@@ -103,6 +103,11 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
     def clients() -> Iterable[tuple[str, Addr]]:
         return [(id.show(), client.addr) for id, client in router.clients.entries.items()]
 
+    def interpreter_states() -> Mapping[str, Callable[[], object]]:
+        page = getattr(router.interpreter, "state_page", None)
+        state = getattr(router.interpreter, "state", None)
+        return {} if page is None or state is None else {page: state}
+
     return RouterView(
         label=router.label,
         protocol=router.protocol,
@@ -110,6 +115,7 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
         interpreter=router.interpreter,
         identify=identify,
         clients=clients,
+        interpreter_states=interpreter_states,
     )
 
 
