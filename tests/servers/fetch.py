@@ -89,6 +89,82 @@ def nsd() -> tuple[Path, str]:
     return program, ":".join(map(str, folders))
 
 
+def nginx() -> Path:
+    """The nginx server."""
+    return _debian("nginx", "usr/sbin/nginx")
+
+
+def nghttpd() -> tuple[Path, str]:
+    """nghttp2's HTTP/2 server, and the LD_LIBRARY_PATH that it needs."""
+    program = _debian("nghttp2-server", "usr/sbin/nghttpd")
+    libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+    packages = {
+        "libnghttp2-14": "libnghttp2.so.14",
+        "libev4": "libev.so.4",
+        "libjemalloc2": "libjemalloc.so.2",
+    }
+    folders = [_debian(package, str(libraries / file)).parent for package, file in packages.items()]
+    return program, ":".join(map(str, folders))
+
+
+def nghttp2_tools() -> tuple[Path, Path, str]:
+    """nghttp2's client and its load generator, and the LD_LIBRARY_PATH that they need."""
+    nghttp = _debian("nghttp2-client", "usr/bin/nghttp")
+    if shutil.which("nghttp") == str(nghttp):
+        # Installed as a package, with all that it depends on.
+        return nghttp, nghttp.with_name("h2load"), ""
+    libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+    packages = {
+        "libnghttp2-14": "libnghttp2.so.14",
+        "libev4": "libev.so.4",
+        "libjemalloc2": "libjemalloc.so.2",
+        "libjansson4": "libjansson.so.4",
+        "libxml2": "libxml2.so.2",
+    }
+    folders = [_debian(package, str(libraries / file)).parent for package, file in packages.items()]
+    folders.append(_icu(libraries))
+    return nghttp, nghttp.with_name("h2load"), ":".join(map(str, folders))
+
+
+def _icu(libraries: Path) -> Path:
+    """The folder with ICU's library, whose package is called after its version: libxml2 has it from the release."""
+    for version in ICU_VERSIONS:
+        try:
+            return _debian(f"libicu{version}", str(libraries / f"libicuuc.so.{version}")).parent
+        except Unavailable:
+            continue
+    raise Unavailable("libxml2 needs ICU", f"install one of libicu{', libicu'.join(ICU_VERSIONS)}")
+
+
+ICU_VERSIONS = ("72", "76")
+"""In Debian bookworm and trixie."""
+
+def redis() -> tuple[Path, Path, str]:
+    """The Redis server, redis-benchmark, and the LD_LIBRARY_PATH that both need.
+
+    The server and ``redis-check-rdb`` are one program, which goes by the name it is started under: ``redis-server``.
+    """
+    benchmark = _debian("redis-tools", "usr/bin/redis-benchmark")
+    server = _debian("redis-tools", "usr/bin/redis-check-rdb")
+    libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+    packages = {
+        "liblzf1": "liblzf.so.1",
+        "libjemalloc2": "libjemalloc.so.2",
+        "libatomic1": "libatomic.so.1",
+    }
+    folders = [_debian(package, str(libraries / file)).parent for package, file in packages.items()]
+    return server, benchmark, ":".join(map(str, folders))
+
+
+def postgresql() -> Path:
+    """The folder of PostgreSQL's programs, of the newest version there is."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    if not found:
+        # It has too many libraries to be unpacked without installing.
+        raise Unavailable("PostgreSQL is installed, not fetched", "apt-get install postgresql")
+    return found[-1].parent
+
+
 ZOOKEEPER_PACKAGES = (
     "libzookeeper-java",
     "libslf4j-java",
@@ -270,7 +346,7 @@ def required(fetch: Callable[[], T]) -> T:
 
 
 if __name__ == "__main__":
-    for function in (statsd, prometheus, promtool, influxd, consul, nsd, zookeeper):
+    for function in (statsd, prometheus, promtool, influxd, consul, nsd, zookeeper, nginx, nghttpd, nghttp2_tools):
         try:
             print(f"{function.__name__}: {function()}")
         except Unavailable as why:
