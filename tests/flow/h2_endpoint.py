@@ -9,6 +9,7 @@ import h2.config
 import h2.connection
 import h2.events
 from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from hostmesh.pump.listen import ListenOptions
@@ -80,7 +81,12 @@ class Stream:
             room = min(conn.local_flow_control_window(self.id), conn.max_outbound_frame_size)
             if room <= 0:
                 break
-            conn.send_data(self.id, bytes(self._unsent[:room]))
+            try:
+                conn.send_data(self.id, bytes(self._unsent[:room]))
+            except StreamClosedError:
+                # Reset in the same read; the event of that comes next.
+                self._unsent.clear()
+                return
             del self._unsent[:room]
         if not self._unsent and not self.cut:
             if self._trailers is not None:
