@@ -30,24 +30,25 @@ class Turn:
     exceptions of callbacks: one broken observer must not starve the others.
     """
 
-    __slots__ = ("_ready", "on_error", "wake")
+    __slots__ = ("on_error", "ready", "wake")
 
     def __init__(
         self,
         wake: Callable[[], None] | None = None,
         on_error: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self._ready: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.ready: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        """What is to be run, in order; the pump looks here instead of asking, twice for every batch."""
         self.wake = wake
         self.on_error = on_error
 
     def __bool__(self) -> bool:
-        return bool(self._ready)
+        return bool(self.ready)
 
     def call_soon(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in a later step of the owning thread, in the order of the calls."""
-        self._ready.append((fn, args))
-        if len(self._ready) == 1 and self.wake is not None:
+        self.ready.append((fn, args))
+        if len(self.ready) == 1 and self.wake is not None:
             self.wake()
 
     def run(self, limit: int = 10_000) -> int:
@@ -56,7 +57,7 @@ class Turn:
         The limit is a bound against observers that set each other for ever; the rest stays for the next call.
         """
         done = 0
-        ready = self._ready
+        ready = self.ready
         while ready and done < limit:
             fn, args = ready.popleft()
             done += 1

@@ -343,7 +343,7 @@ class CallerSession(CallerAnswers):
         if self._transport.blocked:
             # Answers that the caller does not read must not pile up: its next request waits until this one has left.
             self.pause()
-        else:
+        elif self._buf or self._paused:
             self._go_on()
         self.idle_since = self._server.loop.now()
         if self._server.draining:

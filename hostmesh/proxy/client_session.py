@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Transport
 
+ALL = Sent.ALL  # looking up a member of an enum costs as much as a call
+
 MAX_INFORMATIONAL = 10
 """1xx responses accepted per exchange (hardening F14): 100 and 103 need two."""
 
@@ -103,7 +105,12 @@ class ClientSession:
         self._transport.write(data)
         if self.closed:
             return
-        ex.attached(self)
+        if ex.simple:
+            ex.session = self
+            ex.attempts += 1
+            ex.sent = ALL
+        else:
+            ex.attached(self)
 
     def _head_and_body(self, ex: Exchange, lines: bytes, host: bytes | None = None) -> bytes:
         if ex.upgrade is not None:

@@ -188,7 +188,15 @@ class PathStack:
         self.budget.deposit(now)
         if (self.total_timeout_ms is not None or ex.deadline is not None) and not self._arm(ex, now):
             return
-        self.attempt(ex, now)
+        branch = self.single
+        if branch is None or branch.client is None or ex.context is not None:
+            self.attempt(ex, now)
+            return
+        # attempt(), of a name that is bound to one thing, for a caller that sent no context: nearly always.
+        ex.branch = branch
+        ex.client = client = branch.client
+        self.router.write_context(ex, now)
+        client.dispatch(ex, now)
 
     def _arm(self, ex: Exchange, now: float) -> bool:
         total = self.total_timeout_ms

@@ -53,9 +53,13 @@ class Pump:
         self.wheel = Wheel()
         self.call_at = self.wheel.set
         self._epoll = select.epoll()
+        self._poll = self._epoll.poll
         self._handlers: dict[int, Callable[[int], None]] = {}
         self.held: list[Callable[[], None]] = []
         """Sends that wait for the end of the batch."""
+        self.lone = False
+        """This batch has one event: what it makes us send has nothing to wait for."""
+        self._ended = self.now()
         self._closing: list[socket.socket] = []
         self.pipes = PipePool()
         self._mail: deque[Callable[[], object]] = deque()
@@ -110,19 +114,20 @@ class Pump:
 
     def step(self, wait: bool = True) -> None:
         """One batch: wait for events (at most until the next timer), run them, then timers, then turns."""
-        turn = self.turn
-        if turn or not wait:
+        ready = self.turn.ready
+        due = self.wheel.next_due()
+        if ready or not wait:
             timeout: float = 0
+        elif due is None:
+            timeout = -1
         else:
-            due = self.wheel.next_due()
-            if due is None:
-                timeout = -1
-            else:
-                timeout = due - self.now()
-                if timeout < 0:
-                    timeout = 0
-        events = self._epoll.poll(timeout, BATCH)
+            # The end of the last batch was now.
+            timeout = due - self._ended
+            if timeout < 0:
+                timeout = 0
+        events = self._poll(timeout, BATCH)
         start = self.now()
+        self.lone = len(events) < 2
         handlers = self._handlers
         for fd, mask in events:
             handler = handlers.get(fd)
@@ -131,20 +136,23 @@ class Pump:
                     handler(mask)
                 except Exception as error:
                     self.report(error)
-        self.wheel.run(start, self.report)
-        if turn:
-            turn.run(TURN)
-        if self.held:
-            for send in self.held:
+        if due is not None and due <= start:
+            self.wheel.run(start, self.report)
+        if ready:
+            self.turn.run(TURN)
+        held = self.held
+        if held:
+            for send in held:
                 send()
-            self.held.clear()
+            held.clear()
         if self._closing:
             for sock in self._closing:
                 sock.close()
             self._closing.clear()
         self.batches += 1
         self.events += len(events)
-        pause = self.now() - start
+        self._ended = end = self.now()
+        pause = end - start
         self.busy += pause
         if pause > self.worst_pause:
             self.worst_pause = pause

@@ -198,7 +198,7 @@ class SocketTransport:
                 self._held = data
                 return
             self._held = None
-        elif len(data) < HELD_MAX and not self._out:
+        elif len(data) < HELD_MAX and not self._out and not self._pump.lone:
             # Sent with all other small writes of the batch: peers that are woken by the first are still awake for
             # the next, and waking is what a send costs most (docs/architecture.md).
             self._held = data
