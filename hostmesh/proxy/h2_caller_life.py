@@ -11,7 +11,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
-from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h2.engine import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -208,7 +207,7 @@ class H2CallerLife(CallerConnection):
         """The engine has said GOAWAY."""
         self._stats.goaways.value += 1
         self._fresh.clear()
-        if fault.reason is not Reason.LIMIT_HEADER_BYTES:
+        if not fault.told:
             # Else a request was answered for it, and counted.
             self.server.faulted(self, fault, self._now)
         self._abandon(fault)

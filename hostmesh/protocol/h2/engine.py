@@ -69,7 +69,9 @@ class ConnectionFault(MeshError):  # noqa: N818 - says what it is, as BadMessage
     were open are not reported one by one: their owner ends them with this error.
     """
 
-    def __init__(self, reason: Reason, message: str, code: int, *, client_side: bool) -> None:
+    def __init__(
+        self, reason: Reason, message: str, code: int, *, client_side: bool, told: bool = False
+    ) -> None:
         super().__init__(
             reason,
             message,
@@ -78,6 +80,8 @@ class ConnectionFault(MeshError):  # noqa: N818 - says what it is, as BadMessage
             sent=Sent.SOME if client_side else Sent.NOTHING,
         )
         self.code = code
+        self.told = told
+        """A stream fault has told the listener the same, so it has been accounted."""
 
 
 class Engine(Protocol):

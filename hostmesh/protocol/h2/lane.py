@@ -190,15 +190,22 @@ class LaneEngine(LaneControl):
     def _oversized(self, stream: int, record: LaneStream | None, how: int | None, end: bool) -> None:
         """A header list over the limit: the connection ends, but the answer first (H4)."""
         message = f"a header list of more than {self._settings.max_header_list} octets"
+        told = False
         if self._client_side:
             if record is not None:
+                told = True
                 self._refuse(stream, record, _limit_response(message), ENHANCE_YOUR_CALM)
         elif record is None and how is None and stream <= self._last_kept:
+            told = True
             self._meter.streams += 1
             error = BadMessage(Reason.LIMIT_HEADER_BYTES, message, status=431, side=Side.CALLER)
             self._answerable(stream, error, end)
         raise ConnectionFault(
-            Reason.LIMIT_HEADER_BYTES, f"HTTP/2: {message}", ENHANCE_YOUR_CALM, client_side=self._client_side
+            Reason.LIMIT_HEADER_BYTES,
+            f"HTTP/2: {message}",
+            ENHANCE_YOUR_CALM,
+            client_side=self._client_side,
+            told=told,
         )
 
     def _check_count(self, pairs: Pairs) -> None:

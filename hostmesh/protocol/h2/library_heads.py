@@ -129,15 +129,22 @@ class LibraryHeads(LibraryBase):
         limit = self._settings.max_header_list
         message = f"a header list of more than {limit} octets"
         stream = each.stream
+        told = False
         if self._client_side:
             if record is not None:
+                told = True
                 self._refuse(stream, _limit_response(message), ENHANCE_YOUR_CALM)
         elif record is None and how is None and stream <= self._last_kept:
+            told = True
             self._meter.streams += 1
             error = BadMessage(Reason.LIMIT_HEADER_BYTES, message, status=431, side=Side.CALLER)
             self._answerable(stream, error, bool(each.flags & END_STREAM))
         raise ConnectionFault(
-            Reason.LIMIT_HEADER_BYTES, f"HTTP/2: {message}", ENHANCE_YOUR_CALM, client_side=self._client_side
+            Reason.LIMIT_HEADER_BYTES,
+            f"HTTP/2: {message}",
+            ENHANCE_YOUR_CALM,
+            client_side=self._client_side,
+            told=told,
         )
 
     def _check_count(self, pairs: Pairs) -> None:
