@@ -92,7 +92,9 @@ def main() -> None:
                 ask(mesh, 0, 1)
                 routed = time.monotonic()
                 print(
-                    f"ready {ready - begin:.2f} s after the start, the first route {routed - ready:.3f} s later"
+                    f"ready {ready - begin:.2f} s after the start, the first route {routed - ready:.3f} s later; "
+                    f"{processor_s(mesh.pid):.2f} s of processor until then",
+                    flush=True,
                 )
                 for count in (options.used, options.services):
                     begin = time.monotonic()
