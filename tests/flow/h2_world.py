@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from hostmesh.protocol.h2.engines import ENGINES
 from tests.flow.h2_endpoint import H2Endpoint, StreamHandler, answering_h2
 from tests.flow.world import World, config
 
 
+class Engine:
+    """Which engine carries the connections of the worlds that are made now."""
+
+    kind = "lane"
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def every_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test of a module that imports this runs with each engine."""
+    before, Engine.kind = Engine.kind, request.param
+    yield
+    Engine.kind = before
+
+
 def h2_world(client: str = "", **options: str) -> World:
     """A world whose http router speaks HTTP/2 to endpoints."""
-    return World(config(client=f"protocol: h2{', ' if client else ''}{client}", **options))
+    both = f"protocol: h2{', ' if client else ''}{client}"
+    return World(config(client=both, router=f"h2Engine: {Engine.kind}", **options))
 
 
 def serving_h2(world: World, *handlers: StreamHandler, name: str = "web", **options: Any) -> list[H2Endpoint]:

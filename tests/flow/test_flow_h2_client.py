@@ -10,7 +10,7 @@ from h2.settings import SettingCodes
 from hostmesh.naming.addr import AddrBound, Endpoint
 from hostmesh.pump.marks import HIGH_MARK, READ_LARGE
 from tests.flow.h2_endpoint import Stream, answering_h2
-from tests.flow.h2_world import check, h2_world, serving_h2
+from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.world import World
 
 KEYS = (

@@ -10,7 +10,7 @@ from hostmesh.proxy.h2_client import FIRST_STREAMS
 from hostmesh.proxy.h2_liveness import PING_AGAIN, PING_IDLE, PING_QUIET, PING_TIMEOUT
 from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, answering_h2
-from tests.flow.h2_world import check, h2_world, serving_h2
+from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.scripted import Call
 from tests.flow.world import World
 

@@ -10,12 +10,13 @@ from h2.errors import ErrorCodes
 from hostmesh.pump.marks import HIGH_MARK, READ_LARGE
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, StreamHandler, answering_h2
 from tests.flow.h2_scripted import H2Call, H2Caller
-from tests.flow.h2_world import check, serving_h2
+from tests.flow.h2_world import Engine, check, every_engine, serving_h2  # noqa: F401
 from tests.flow.world import World, answering
 
 H2_ROUTER = """
 routers:
 - protocol: h2
+  h2Engine: %s
   label: out
   dtab: /svc => /#/lit
   client: {%s}
@@ -25,7 +26,7 @@ routers:
 
 def h2_router(client: str = "") -> World:
     """An h2 router; its endpoints speak HTTP/2 unless told otherwise."""
-    return World(H2_ROUTER % client)
+    return World(H2_ROUTER % (Engine.kind, client))
 
 
 def finish(world: World, *calls: H2Call, limit: float = 300.0) -> None:
