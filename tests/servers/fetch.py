@@ -139,6 +139,7 @@ def _icu(libraries: Path) -> Path:
 ICU_VERSIONS = ("72", "76")
 """In Debian bookworm and trixie."""
 
+
 def redis() -> tuple[Path, Path, str]:
     """The Redis server, redis-benchmark, and the LD_LIBRARY_PATH that both need.
 
@@ -346,7 +347,20 @@ def required(fetch: Callable[[], T]) -> T:
 
 
 if __name__ == "__main__":
-    for function in (statsd, prometheus, promtool, influxd, consul, nsd, zookeeper, nginx, nghttpd, nghttp2_tools):
+    for function in (
+        statsd,
+        prometheus,
+        promtool,
+        influxd,
+        consul,
+        nsd,
+        zookeeper,
+        nginx,
+        nghttpd,
+        nghttp2_tools,
+        redis,
+        postgresql,
+    ):
         try:
             print(f"{function.__name__}: {function()}")
         except Unavailable as why:
