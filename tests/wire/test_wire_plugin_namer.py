@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.wire.harness import COMMAND, Answer, EndpointServer, Hostmesh, Received
+from tests.wire.network import own_network
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "namers.md").read_text()
 CHAPTER = PAGE[PAGE.index("## A namer of your own") :]
@@ -48,6 +50,28 @@ def test_the_example_is_about_forty_lines() -> None:
     lines = [line for line in block("python").splitlines() if line.strip()]
 
     assert len(lines) <= 45
+
+
+def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path) -> None:
+    """Two files and a shell are all it takes: the page's own configuration, ports and commands."""
+    (tmp_path / "http_json.py").write_text(block("python"))
+    (tmp_path / "hostmesh.yaml").write_text(block("yaml"))
+    script = block("sh").replace("python3", sys.executable)
+
+    with own_network():
+        ran = subprocess.run(
+            ["bash", "-m", "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PATH": f"{COMMAND.parent}:{os.environ['PATH']}"},
+        )
+
+    assert '{"endpoints": [{"ip": "127.0.0.1", "port": 8000}]}' in ran.stdout, ran
+    assert "add        127.0.0.1:8000  /#/example.httpJson/web" in ran.stdout
+    assert "hostmesh.yaml: fine" in ran.stdout
 
 
 def test_the_example_namer_routes_as_written(
