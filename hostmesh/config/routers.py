@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 
@@ -24,12 +24,16 @@ from hostmesh.config.tree import Items, Node, Scalar, Table, is_null
 from hostmesh.config.types import Count, Label, Positive, RollPolicy, Seconds, Timeout
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
+from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 
 if TYPE_CHECKING:
     from hostmesh.naming.interpreter import InterpreterConfig
     from hostmesh.routing.identifiers import IdentifierConfig
 
 DEFAULT_DST_PREFIX: Final = Path.of("svc")
+
+H2Engine: TypeAlias = Literal["lane", "library"]
+"""What reads and writes HTTP/2; :mod:`hostmesh.protocol.h2.engines` knows them."""
 
 _KB = Annotated[int, Bounds(1, 1 << 20, "of kilobytes")]
 
@@ -173,6 +177,9 @@ class HttpRouterConfig(RouterConfig):
         default="io.l5d.default", metadata={"read": read_propagator, "expected": "a tracePropagator"}
     )
     """Which headers carry the trace: ``io.l5d.default`` (``l5d-ctx-trace``) or ``io.l5d.zipkin`` (B3)."""
+    h2_engine: H2Engine = DEFAULT_ENGINE
+    """*hostmesh* What reads and writes HTTP/2, to callers and endpoints: ``library`` is the h2 package, ``lane`` our
+    own engine, several times faster. They decide alike."""
 
 
 @frozen(kw_only=True)
@@ -205,3 +212,6 @@ class H2RouterConfig(RouterConfig):
         default="io.l5d.default", metadata={"read": read_propagator, "expected": "a tracePropagator"}
     )
     """Which headers carry the trace."""
+    h2_engine: H2Engine = DEFAULT_ENGINE
+    """*hostmesh* What reads and writes HTTP/2: ``library`` is the h2 package, ``lane`` our own engine, several times
+    faster. They decide alike."""

@@ -137,7 +137,7 @@ def build_router(
         return service_settings_of(services.effective(path))
 
     def client_settings(id: Path) -> ClientSettings:
-        return client_settings_of(clients.effective(id))
+        return evolve(client_settings_of(clients.effective(id)), h2_engine=config.h2_engine)
 
     def make_client(router: Router, name: BoundName, scope: Scope) -> ClientStack:
         settings = client_settings(name.id)
@@ -307,6 +307,7 @@ def server_settings_of(
         write_timeout=None if sockets.write_timeout_ms is None else sockets.write_timeout_ms / 1000,
         upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
         tunnel_idle=FOREVER if config.tunnel_idle_time_ms is None else config.tunnel_idle_time_ms / 1000,
+        h2_engine=router.h2_engine,
     )
     if isinstance(config, H2ServerConfig):
         settings = evolve(settings, h2=server_h2_settings_of(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from hostmesh.base.backoff import Backoff
+from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.routing.classifiers import Classifier
 
@@ -53,5 +54,5 @@ class ClientSettings:
     """Endpoints are spoken to in HTTP/2, with prior knowledge."""
     h2: H2Settings = CLIENT_SIDE
     """What our side of their connections announces and keeps to."""
-    h2_engine: str = "library"
+    h2_engine: str = DEFAULT_ENGINE
     """Which engine carries them."""

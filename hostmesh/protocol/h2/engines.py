@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ENGINES: Final = ("lane", "library")
 """The values of ``h2Engine``."""
-DEFAULT_ENGINE: Final = "library"
+DEFAULT_ENGINE: Final = "lane"
 
 
 def make_engine(kind: str, settings: H2Settings, listener: Listener) -> Engine:
