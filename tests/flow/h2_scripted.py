@@ -23,10 +23,21 @@ SERVER = "rt/out/server/127.0.0.1/4140"
 """The metrics of the server in :func:`config`."""
 
 
+ENGINE = "lane"
+"""What serves HTTP/2 in :func:`h2_config` and :func:`http_config`; the fixture ``engine`` tries every one."""
+
+
+def http_config(*, router: str = "", server: str = "", service: str = "", client: str = "") -> str:
+    """An http router, of whose callers some speak HTTP/2; the arguments are those of :func:`world.config`."""
+    return config(
+        service, client, router="\n".join(filter(None, [router, f"h2Engine: {ENGINE}"])), server=server
+    )
+
+
 def h2_config(*, router: str = "", server: str = "", service: str = "", client: str = "") -> str:
     """An h2 router whose endpoints speak HTTP/1.1; the arguments are those of :func:`world.config`."""
     client = "protocol: http" + (f", {client}" if client else "")
-    text = config(service, client, router=router, server=server)
+    text = http_config(router=router, server=server, service=service, client=client)
     return text.replace("protocol: http\n  label", "protocol: h2\n  label", 1)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import pytest
 
-from tests.flow.h2_scripted import H2Call, caller, finish, h2_config
+from tests.flow.h2_scripted import H2Call, caller, finish, h2_config, http_config
 from tests.flow.scripted import Received
-from tests.flow.world import World, answering, config, silent
+from tests.flow.world import World, answering, silent
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
-@pytest.mark.parametrize("text", [config(), h2_config()], ids=["http", "h2"])
-def test_a_request_and_its_answer(text: str) -> None:
+@pytest.mark.parametrize("text", [http_config, h2_config], ids=["http", "h2"])
+def test_a_request_and_its_answer(text: Callable[[], str]) -> None:
     """Every router's port takes HTTP/2; the endpoint sees HTTP/1.1 with Host, and the caller its whole answer."""
-    world = World(text)
+    world = World(text())
     (endpoint,) = world.serving(answering(body=b"hello", fields=("X-Kind: a", "Connection: keep-alive")))
 
     call = caller(world).request("/a?b", fields=(("accept", "*/*"), ("cookie", "a=1"), ("cookie", "b=2")))
@@ -41,7 +44,7 @@ def test_a_request_and_its_answer(text: str) -> None:
 
 def test_streams_share_a_connection() -> None:
     """Requests of one connection run side by side, and an answer does not wait for an earlier one."""
-    world = World()
+    world = World(http_config())
     world.serving(lambda received: received.answer(after=0.5 if received.message.target == "/slow" else 0.0))
     connection = caller(world)
 
@@ -57,7 +60,7 @@ def test_streams_share_a_connection() -> None:
 
 def test_preface_in_pieces() -> None:
     """The protocol is recognised however the first bytes are cut."""
-    world = World()
+    world = World(http_config())
     world.serving()
     world.loop.read_size = 1
 
@@ -73,7 +76,7 @@ def test_preface_in_pieces() -> None:
 )
 def test_what_only_begins_like_the_preface(text: str) -> None:
     """It is HTTP/1.1, good or bad."""
-    world = World()
+    world = World(http_config())
     world.serving(name="a")
     http = world.caller()
 
@@ -91,7 +94,7 @@ def test_what_only_begins_like_the_preface(text: str) -> None:
 
 def test_upgrade_to_h2c() -> None:
     """An HTTP/1.1 request that asks for h2c is answered as stream 1, and the connection goes on in HTTP/2."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving()
     connection = caller(world, start=False)
     settings = connection.conn.initiate_upgrade_connection()
@@ -131,7 +134,7 @@ def test_upgrade_to_h2c() -> None:
 )
 def test_bad_upgrades_are_ordinary_requests(lines: str) -> None:
     """A request whose upgrade is not as it should be is answered in HTTP/1.1, without the field (F20)."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving()
     http = world.caller()
 
@@ -147,7 +150,7 @@ def test_bad_upgrades_are_ordinary_requests(lines: str) -> None:
 
 def test_base64_settings_of_an_upgrade_count() -> None:
     """The windows in HTTP2-Settings hold for the first answer."""
-    world = World()
+    world = World(http_config())
     world.serving(answering(body=b"x" * 100))
     http = world.caller()
     settings = base64.urlsafe_b64encode(b"\x00\x04\x00\x00\x00\x0a").rstrip(b"=")
@@ -168,7 +171,7 @@ def test_base64_settings_of_an_upgrade_count() -> None:
 
 def test_head_and_bodiless_answers() -> None:
     """HEAD keeps its content-length and has no body; 204 and 304 have neither."""
-    world = World()
+    world = World(http_config())
 
     def handler(received: Received) -> None:
         if received.message.method == "HEAD":
@@ -193,7 +196,7 @@ def test_head_and_bodiless_answers() -> None:
 
 def test_interim_answers_are_passed_on() -> None:
     """103 comes before the answer; hop-by-hop fields do not."""
-    world = World()
+    world = World(http_config())
 
     def handler(received: Received) -> None:
         received.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: 1\r\n\r\n")
@@ -210,7 +213,7 @@ def test_interim_answers_are_passed_on() -> None:
 
 def test_errors_made_here() -> None:
     """A name that leads nowhere is a 502 with l5d-err and a text on its stream; the others go on."""
-    world = World()
+    world = World(http_config())
     world.serving()
     connection = caller(world)
 
@@ -244,7 +247,7 @@ def test_over_the_limit_of_the_server() -> None:
 
 def test_connect_is_refused() -> None:
     """F20: a plain CONNECT is a 405."""
-    world = World()
+    world = World(http_config())
     connection = caller(world)
     stream = connection.conn.get_next_available_stream_id()
     call = connection.calls[stream] = H2Call(stream, "CONNECT", 0.0)

@@ -6,9 +6,11 @@ import pytest
 
 from hostmesh.pump.marks import HIGH_MARK
 from hostmesh.pump.memory_transport import WINDOW
-from tests.flow.h2_scripted import SERVER, H2Call, H2Caller, caller, finish, h2_config
+from tests.flow.h2_scripted import SERVER, H2Call, H2Caller, caller, finish, h2_config, http_config
 from tests.flow.scripted import Received
-from tests.flow.world import World, answering, config
+from tests.flow.world import World, answering
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 STREAM_WINDOW = 65535
 """What a caller may send on one stream before any of it has left."""
@@ -112,7 +114,7 @@ def test_f16_wrong_length(body: bytes) -> None:
 
 def test_trailers_of_an_answer() -> None:
     """Trailers behind chunks become HTTP/2 trailers, without those that may not be (F19)."""
-    world = World()
+    world = World(http_config())
     world.serving(
         lambda received: received.send(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 2\r\nSet-Cookie: a\r\n\r\n"
@@ -129,7 +131,7 @@ def test_trailers_of_an_answer() -> None:
 
 def test_answer_until_the_connection_ends() -> None:
     """A body that HTTP/1.0 ends by closing has its end on its stream."""
-    world = World()
+    world = World(http_config())
 
     def handler(received: Received) -> None:
         received.send(b"HTTP/1.0 200 OK\r\n\r\nall of it")
@@ -153,7 +155,7 @@ def test_answer_until_the_connection_ends() -> None:
 )
 def test_f14_cut_answer_is_not_complete(text: bytes) -> None:
     """F14: when an endpoint dies in the middle, the stream is reset, and the connection and its streams go on."""
-    world = World()
+    world = World(http_config())
 
     def handler(received: Received) -> None:
         if received.message.target == "/cut":
@@ -223,7 +225,7 @@ def pour(world: World, connection: H2Caller, call: H2Call, size: int) -> int:
 
 def test_download_waits_for_its_caller() -> None:
     """A caller that gives no window stops the endpoint of that stream only; then it gets every byte."""
-    world = World()
+    world = World(http_config())
     size = 1_000_000
 
     def handler(received: Received) -> None:
@@ -254,7 +256,7 @@ def test_download_waits_for_its_caller() -> None:
 
 def test_f13_early_answer() -> None:
     """F13: an answer before the end of its request is delivered; then the caller is told to stop, without an error."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(None)
     endpoint.on_head = lambda received: received.answer(413, b"too large")
     connection = caller(world)
@@ -275,7 +277,7 @@ def test_f13_early_answer() -> None:
 
 def test_early_answer_that_is_long() -> None:
     """The reset waits for the last byte of the answer."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(None)
     endpoint.on_head = lambda received: received.answer(200, b"y" * 300_000)
     call = caller(world).request(method="POST", end=False)
@@ -288,7 +290,7 @@ def test_early_answer_that_is_long() -> None:
 
 def test_request_may_end_after_its_answer() -> None:
     """A caller that ends its request before it has read our reset has done nothing wrong."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(None)
     endpoint.on_head = lambda received: received.answer()
     connection = caller(world)
@@ -307,7 +309,7 @@ def test_request_may_end_after_its_answer() -> None:
 
 def test_expect_continue() -> None:
     """The endpoint's word on an upload is passed on before the upload."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(answering())
     endpoint.on_head = lambda received: received.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     connection = caller(world)
@@ -325,7 +327,7 @@ def test_expect_continue() -> None:
 
 def test_whole_bodies_only() -> None:
     """streamingEnabled: false holds a body until it is complete, answers Expect itself, and gives windows back."""
-    world = World(config(router="streamingEnabled: false"))
+    world = World(http_config(router="streamingEnabled: false"))
     (endpoint,) = world.serving()
     connection = caller(world)
     call = connection.request(method="POST", fields=(("expect", "100-continue"),), end=False)
@@ -345,7 +347,7 @@ def test_whole_bodies_only() -> None:
 @pytest.mark.parametrize("declared", [True, False])
 def test_body_too_long_to_be_held(declared: bool) -> None:
     """More than 5 MB on such a router is a 413, at once if the head says so."""
-    world = World(config(router="streamingEnabled: false"))
+    world = World(http_config(router="streamingEnabled: false"))
     (endpoint,) = world.serving()
     world.linker.servers["127.0.0.1", 4140][1].max_aggregate = 100_000
     connection = caller(world)
@@ -362,7 +364,7 @@ def test_body_too_long_to_be_held(declared: bool) -> None:
 
 def test_compression() -> None:
     """compressionLevel holds for callers of either version."""
-    world = World(config(router="compressionLevel: 6"))
+    world = World(http_config(router="compressionLevel: 6"))
     world.serving(answering(body=b"text " * 1000))
     call = caller(world).request(fields=(("accept-encoding", "gzip"),))
     finish(world, call)

@@ -9,8 +9,10 @@ from hostmesh.protocol.h2.budgets import Budgets
 from hostmesh.proxy.h2_caller_life import IDLE, NOTICE_TIME
 from hostmesh.proxy.h2_sending import STALL
 from hostmesh.proxy.server import Server
-from tests.flow.h2_scripted import SERVER, H2Call, caller, finish, h2_config
-from tests.flow.world import World, answering, config, silent
+from tests.flow.h2_scripted import SERVER, H2Call, caller, finish, h2_config, http_config
+from tests.flow.world import World, answering, silent
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 CANCEL = 8
 REFUSED_STREAM = 7
@@ -33,7 +35,7 @@ def budget(world: World, **budgets: object) -> None:
 
 def test_reset_cancels_the_endpoint_at_once() -> None:
     """A stream that its caller resets ends its work at the endpoint within the time of a message."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(
         lambda received: None if received.message.target == "/" else received.answer()
     )
@@ -72,7 +74,7 @@ def test_reset_in_the_middle_of_an_upload() -> None:
 
 def test_reset_in_the_middle_of_a_download() -> None:
     """What was to come is dropped, here and at the endpoint."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(answering(body=b"x" * 1_000_000))
     connection = caller(world)
     connection.credits = False
@@ -90,7 +92,7 @@ def test_reset_in_the_middle_of_a_download() -> None:
 
 def test_h1_reset_in_the_same_read_costs_no_endpoint() -> None:
     """H1: a stream that is opened and reset at once is never dispatched."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving()
     connection = caller(world)
     call = connection.request()
@@ -104,7 +106,7 @@ def test_h1_reset_in_the_same_read_costs_no_endpoint() -> None:
 
 def test_h1_rapid_reset_ends_the_connection() -> None:
     """H1: more than 100 resets within 10 s are answered with ENHANCE_YOUR_CALM; another caller notices nothing."""
-    world = World()
+    world = World(http_config())
     world.serving(silent, name="quiet")
     world.serving(name="web")
     connection, other = caller(world), caller(world, source="10.9.9.8")
@@ -235,7 +237,7 @@ def test_h3_head_that_does_not_end() -> None:
 
 def test_h7_response_that_nobody_takes() -> None:
     """H5, H7: a stream whose caller gives no window for 30 s is reset, its endpoint cancelled; the others go on."""
-    world = World()
+    world = World(http_config())
     (endpoint,) = world.serving(
         lambda received: received.answer(
             body=b"x" * (1_000_000 if received.message.target == "/large" else 1)
@@ -454,7 +456,7 @@ def test_end_of_the_drain() -> None:
 
 def test_connection_before_its_first_byte_drains_too() -> None:
     """Who has said nothing yet is closed, whatever it would have spoken."""
-    world = World()
+    world = World(http_config())
     connection = caller(world, start=False)
     world.run(0.1)
     world.linker.drain()
@@ -467,7 +469,7 @@ def test_connection_before_its_first_byte_drains_too() -> None:
 
 def test_half_a_preface_is_not_waited_for() -> None:
     """A caller that stops in the middle of the preface is closed as one that says nothing."""
-    world = World()
+    world = World(http_config())
     connection = caller(world, start=False)
     connection.send(b"PRI * HTTP/2.0\r\n")
     world.run(31.0)
@@ -549,7 +551,7 @@ def test_context_is_read(fields: tuple[tuple[str, str], ...], reason: str) -> No
 
 def test_many_streams_of_every_kind_leave_nothing() -> None:
     """H12: after answers, resets, errors, cuts and early answers every counter is back at zero."""
-    world = World(config(service="totalTimeoutMs: 2000"))
+    world = World(http_config(service="totalTimeoutMs: 2000"))
     rng = world.env.rng("test")
     world.serving(silent, name="quiet")
     world.serving(answering(body=b"x" * 100_000), name="large")
