@@ -311,7 +311,9 @@ def server_settings_of(
     )
     if isinstance(config, H2ServerConfig):
         settings = evolve(settings, h2=server_h2_settings_of(config))
-    elif config.timestamp_header is not None:
+    if settings.upgrades:
+        settings = evolve(settings, h2=evolve(settings.h2, enable_connect_protocol=True))
+    if isinstance(config, HttpServerConfig) and config.timestamp_header is not None:
         settings = evolve(settings, timestamp_header=config.timestamp_header.encode("ascii"))
     if isinstance(router, HttpRouterConfig):
         settings = evolve(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h1_body import Body, request_body
 from hostmesh.protocol.h1_head import CHUNKED, parse_request, without_context
-from hostmesh.protocol.h1_write import CONTINUE, response_head
-from hostmesh.protocol.upgrade import upgrade_lines
+from hostmesh.protocol.h1_write import CONTINUE
+from hostmesh.protocol.h2.connect import switch_lines
 from hostmesh.proxy import refusals
 from hostmesh.proxy.caller_answers import RESPONSE_LINES, SUCCESS_LINES, CallerAnswers
 from hostmesh.proxy.exchange import Exchange
@@ -310,8 +310,7 @@ class CallerSession(CallerAnswers):
         self._paused = False
         early, self._buf = self._buf, b""
         clear = server.clear_context
-        lines = upgrade_lines(protocol) + (RESPONSE_LINES if clear else SUCCESS_LINES)
-        data = response_head(head, lines, clear=clear)
+        data = switch_lines(ex.head, head, protocol, RESPONSE_LINES if clear else SUCCESS_LINES, clear=clear)
         server.became(self, tunnel)
         read = transport.bytes_in - len(early)
         written = transport.bytes_out + len(data)

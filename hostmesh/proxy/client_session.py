@@ -9,6 +9,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_body import Body, CloseBody, chunk, last_chunk, response_body
 from hostmesh.protocol.h1_head import UNTIL_CLOSE, parse_response
 from hostmesh.protocol.h1_write import request_head
+from hostmesh.protocol.h2.connect import check_accept, key_lines
 from hostmesh.protocol.upgrade import SWITCHING, switched_to, upgrade_lines
 from hostmesh.proxy.tunnel import Handover, open_tunnel
 
@@ -114,7 +115,8 @@ class ClientSession:
 
     def _head_and_body(self, ex: Exchange, lines: bytes, host: bytes | None = None) -> bytes:
         if ex.upgrade is not None:
-            lines += upgrade_lines(ex.upgrade)
+            ex.upgrade_key, missing = key_lines(ex.head, ex.upgrade, ex.router.trace_rng)
+            lines += upgrade_lines(ex.upgrade) + missing
         # Expect travels only with a body that is still with the caller; otherwise we have answered it ourselves.
         data = request_head(
             ex.head,
@@ -253,6 +255,8 @@ class ClientSession:
                 status=502,
             )
         protocol = switched_to(head, ex.upgrade)
+        if ex.upgrade_key:
+            check_accept(head, ex.upgrade_key)
         self._buf = b""
         self.ex = None
         open_tunnel(ex, head, protocol, Handover(self._transport, early, b"", self._tunnel_over))

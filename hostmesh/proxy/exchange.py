@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.protocol.upgrade import SWITCHING
 from hostmesh.proxy.diagnostics import with_context
 from hostmesh.proxy.held import Held, hold
 from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYABLE, SUCCESS, Verdict
@@ -72,6 +73,8 @@ class Exchange:
     request_trailers = b""
     upgrade: bytes | None = None
     """What of the caller's Upgrade goes on to the endpoint, whose 101 then makes a tunnel of both connections."""
+    upgrade_key = b""
+    """The ``Sec-WebSocket-Key`` that we made for this attempt, because the caller has none in HTTP/2."""
     drop: frozenset[bytes] = frozenset()
     """Lower-case names of fields that another propagator owns: cut, then written anew."""
     simple = True
@@ -422,11 +425,11 @@ class Exchange:
         self.caller.send_informational(self, head)
 
     def switched(self, head: ResponseHead, now: float) -> None:
-        """The endpoint's 101: request and response are over, and what comes next is a tunnel's (``tunnel.py``)."""
+        """The endpoint has switched protocols: request and response are over, and what comes next is a tunnel's."""
         self.ttfb = now - self.attempt_start
         self.response = head
         self.committed = True
-        self.status = head.status
+        self.status = SWITCHING
         self.session = None
         if self.total_timer is not None:
             self.total_timer.cancel()

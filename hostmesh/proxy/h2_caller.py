@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hostmesh.base.errors import MeshError, Side
-from hostmesh.base.reasons import Reason
+from hostmesh.base.errors import MeshError
+from hostmesh.protocol.h2.connect import as_upgrade
 from hostmesh.protocol.h2.engine import INTERNAL_ERROR, NO_ERROR, ConnectionFault, Engine, code_name
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import H2RequestHead
 from hostmesh.proxy import refusals
 from hostmesh.proxy.h2_caller_life import NOTICE_PING, H2CallerLife
 from hostmesh.proxy.h2_caller_stream import H2CallerStream
+from hostmesh.proxy.tunnel_h2 import H2CallerTunnel
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import RequestHead
     from hostmesh.protocol.h2.engine import Pairs
-    from hostmesh.proxy.server import Server
-    from hostmesh.pump.loop import Transport
 
 _NO_REQUEST = H2RequestHead(((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")), False)
 """Stands for a head that was over a limit."""
@@ -26,11 +25,7 @@ _NO_REQUEST = H2RequestHead(((b":method", b"GET"), (b":scheme", b"http"), (b":pa
 class H2CallerSession(H2CallerLife):
     """The caller's half of exchanges, a stream for each. Owns its transport and its engine."""
 
-    __slots__ = ("compresses",)
-
-    def __init__(self, server: Server, transport: Transport, opened: float) -> None:
-        super().__init__(server, transport, opened)
-        self.compresses = server.settings.compression_level >= 1
+    __slots__ = ()
 
     def _make_engine(self) -> Engine:
         return make_engine(self.server.settings.h2_engine, self.server.settings.h2, self)
@@ -127,21 +122,24 @@ class H2CallerSession(H2CallerLife):
         if self.server.clear_context:
             # Before anything reads the head (T1, T6).
             head = head.without_context()
-        opened = self._open(stream, head, end)
         if head.method == b"CONNECT":
-            opened.refuse(
-                MeshError(
-                    Reason.UNSUPPORTED,
-                    "CONNECT is not enabled on this listener",
-                    status=405,
-                    side=Side.CALLER,
-                )
-            )
+            self._connect(stream, head, end)
         else:
-            self._fresh.append(opened)
+            self._fresh.append(self._open(stream, head, end))
 
-    def _open(self, id: int, head: RequestHead, end: bool) -> H2CallerStream:
-        stream = self.streams[id] = H2CallerStream(self, id, head, end, self._now)
+    def _connect(self, id: int, head: H2RequestHead, end: bool) -> None:
+        """A request for a tunnel (RFC 8441), if its protocol is allowed."""
+        protocol = head.protocol
+        if protocol is not None and protocol.lower() in self.server.settings.upgrades:
+            self._fresh.append(self._open(id, as_upgrade(head), end, H2CallerTunnel))
+        else:
+            error = refusals.connect() if protocol is None else refusals.connect_to(protocol)
+            self._open(id, head, end).refuse(error)
+
+    def _open(
+        self, id: int, head: RequestHead, end: bool, kind: type[H2CallerStream] = H2CallerStream
+    ) -> H2CallerStream:
+        stream = self.streams[id] = kind(self, id, head, end, self._now)
         self._stats.open += 1
         if not end:
             self._watch(self._now + self.server.body_idle)

@@ -81,6 +81,8 @@ class H2CallerLife(CallerConnection):
         "streams",
     )
 
+    version = 20
+
     def __init__(self, server: Server, transport: Transport, opened: float) -> None:
         super().__init__(server, transport)
         transport.patient = False
@@ -143,8 +145,8 @@ class H2CallerLife(CallerConnection):
 
     def stream_writable(self, stream: int) -> None:
         half = self.streams.get(stream)
-        if half is not None and half.ex is not None:
-            half.ex.caller_writable()
+        if half is not None:
+            half.writable()
 
     def stream_overdue(self, stream: int, error: MeshError) -> None:
         half = self.streams.get(stream)

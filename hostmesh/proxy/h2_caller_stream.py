@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 CONTINUE = ((b":status", b"100"),)
 
 # Received as HTTP/1.1 from the endpoint or as HTTP/2 (RFC 9110 section 7.6.3, names as Linkerd 1 writes them).
-_VIA_H1 = (b"via", b"1.1 hostmesh")
-_VIA_H2 = (b"via", b"h2 hostmesh")
-_SUCCESS = (b"l5d-success-class", b"1.0")
+VIA_H1 = (b"via", b"1.1 hostmesh")
+VIA_H2 = (b"via", b"h2 hostmesh")
+SUCCESS_PAIR = (b"l5d-success-class", b"1.0")
 _FAILURE = (b"l5d-success-class", b"0.0")
 
 
@@ -179,6 +179,11 @@ class H2CallerStream:
                 self._give_back()
                 self._session.sending.flush_soon()
 
+    def writable(self) -> None:
+        """:attr:`blocked` was True and is not any more."""
+        if self.ex is not None:
+            self.ex.caller_writable()
+
     @property
     def waits(self) -> bool:
         """Whether it is the caller's turn to say something: its request is not complete, and we listen."""
@@ -227,13 +232,13 @@ class H2CallerStream:
         session = self._session
         server = session.server
         clear = server.clear_context
-        if session.compresses:
+        if server.compresses:
             pairs, chunk = self._compressed(ex, head, chunk, done)
         else:
             pairs = response_pairs(head, clear=clear)
-        pairs.append(_VIA_H2 if head.version == VERSION else _VIA_H1)
+        pairs.append(VIA_H2 if head.version == VERSION else VIA_H1)
         if not clear and not ex.unjudged:
-            pairs.append(_SUCCESS if ex.verdict is SUCCESS else _FAILURE)
+            pairs.append(SUCCESS_PAIR if ex.verdict is SUCCESS else _FAILURE)
         if chunk:
             session.engine.send_head(self.id, pairs, False)
             session.sending.write(self.id, chunk, done)
@@ -270,7 +275,7 @@ class H2CallerStream:
 
     def send_answer(self, ex: Exchange, status: int, body: bytes) -> None:
         pairs = answer_pairs(status, body)
-        pairs.append(_VIA_H2)
+        pairs.append(VIA_H2)
         self._send_whole(pairs, b"" if status in (204, 304) else body)
 
     def send_error(self, ex: Exchange, error: MeshError) -> None:
@@ -302,9 +307,8 @@ class H2CallerStream:
         session.answered(self)
 
     def switch(self, ex: Exchange, head: ResponseHead, protocol: bytes, tunnel: Tunnel) -> Handover:
-        raise MeshError(
-            Reason.UNSUPPORTED, "an endpoint's 101 cannot be passed on to an HTTP/2 caller", status=502
-        )
+        # An upgrade goes on from extended CONNECT only (tunnel_h2.py).
+        raise AssertionError("a tunnel for a stream that asked for none")
 
     def cut(self) -> None:
         self.reset(INTERNAL_ERROR)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from hostmesh.base.errors import MeshError, Sent
+from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h1_message import excerpt
+from hostmesh.protocol.h2.connect import connect_pairs
 from hostmesh.protocol.h2.engine import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -26,6 +28,7 @@ from hostmesh.protocol.h2.heads import request_pairs, trailer_pairs
 from hostmesh.proxy.h2_client_stream import H2EndpointStream
 from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 from hostmesh.proxy.h2_sending import Sending
+from hostmesh.proxy.tunnel_h2 import H2EndpointTunnel
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Pairs
@@ -51,6 +54,7 @@ class H2ClientSession:
         "_step",
         "_timer",
         "_transport",
+        "_ungreeted",
         "closed",
         "endpoint",
         "engine",
@@ -84,6 +88,8 @@ class H2ClientSession:
         self._greeted = False
         """The peer's SETTINGS have arrived."""
         self._liveness = Liveness(now)
+        self._ungreeted: dict[Exchange, bytes] = {}
+        """Requests for tunnels that wait for the peer's SETTINGS, and what they ask for."""
         self._fresh: list[H2EndpointStream] = []
         """Streams whose response head came with this read."""
         self._step = min(PING_QUIET, client.idle_time or inf)
@@ -100,7 +106,9 @@ class H2ClientSession:
         if self.retired or self.closed:
             return 0
         capacity = self.engine.capacity
-        return capacity if self._greeted else min(capacity, self.endpoint.first_streams - len(self.streams))
+        if self._greeted:
+            return capacity
+        return min(capacity, self.endpoint.first_streams - len(self.streams) - len(self._ungreeted))
 
     @property
     def carried(self) -> int:
@@ -109,6 +117,9 @@ class H2ClientSession:
 
     def start(self, ex: Exchange) -> None:
         """Open a stream for ``ex``: its head and the body bytes it holds. Only while :attr:`free`."""
+        if ex.upgrade is not None:
+            self._ask(ex, ex.upgrade)
+            return
         branch = ex.branch
         assert branch is not None
         body = ex.body
@@ -133,12 +144,64 @@ class H2ClientSession:
         self.requests += 1
         if self.requests >= LAST_REQUEST:
             self.retire()
-        if body:
-            self.sending.write(id, body, done and not trailers)
-        if trailers:
+        if body and done:
+            stream.send_whole(body, trailers)
+        elif body:
+            self.sending.write(id, body, False)
+        elif trailers:
             self.sending.trailers(id, trailer_pairs(trailers))
         self.sending.flush_soon()
         ex.attached(stream)
+
+    def _ask(self, ex: Exchange, upgrade: bytes) -> None:
+        """Open a stream for ``ex``, which is to become a tunnel (RFC 8441)."""
+        if not self._greeted:
+            # Whether the endpoint takes that is in its SETTINGS.
+            self._ungreeted[ex] = upgrade
+            return
+        text = self.endpoint.text
+        if not self.engine.connect_protocol:
+            what = f"{text} does not take extended CONNECT (RFC 8441), which {excerpt(upgrade)} needs"
+            error = MeshError(Reason.UNSUPPORTED, what, status=502, side=Side.CALLEE, sent=Sent.NOTHING)
+            ex.connect_failed(error, blame=False)
+            return
+        branch = ex.branch
+        assert branch is not None
+        pairs = connect_pairs(
+            ex.head,
+            upgrade,
+            branch.lines + ex.trace,
+            target=ex.target,
+            host=self.name,
+            clear=ex.server.clear_context,
+            drop=ex.drop,
+        )
+        id = self.engine.open(pairs, False)
+        mark = self._transport.bytes_out
+        stream = H2EndpointTunnel(self, id, ex, reused=self.requests > 0, mark=mark, asked=upgrade)
+        self.streams[id] = stream
+        self.requests += 1
+        self.sending.flush_soon()
+        ex.attached(stream)
+
+    def give_up(self, ex: Exchange) -> None:
+        """``ex`` does not wait for the SETTINGS any more."""
+        self._ungreeted.pop(ex, None)
+
+    def _greet(self) -> None:
+        waiting, self._ungreeted = self._ungreeted, {}
+        for ex in waiting:
+            ex.router.guard(self.endpoint.dispatch, ex)
+
+    def _fail_ungreeted(self) -> None:
+        waiting, self._ungreeted = self._ungreeted, {}
+        for ex in waiting:
+            if ex.endpoint is not self.endpoint or ex.session is not None:
+                # It has given up meanwhile.
+                continue
+            what = f"{self.endpoint.text} ended the connection before its SETTINGS"
+            error = MeshError(Reason.RESET_BY_ENDPOINT, what, status=502, side=Side.CALLEE, sent=Sent.NOTHING)
+            ex.router.guard(_tell, ex, error)
 
     def ended(self, stream: H2EndpointStream, *, reset: bool) -> None:
         """``stream`` is over, with CANCEL if it has not ended by itself."""
@@ -235,6 +298,8 @@ class H2ClientSession:
     def on_settings(self) -> None:
         self._greeted = True
         self.endpoint.greeted(self)
+        if self._ungreeted:
+            self._greet()
 
     def on_pong(self, payload: bytes) -> None:
         self._liveness.ponged()
@@ -256,7 +321,7 @@ class H2ClientSession:
         half = self.streams.get(stream)
         if half is not None and (ex := half.ex) is not None:
             try:
-                ex.endpoint_writable()
+                half.writable()
             except Exception as error:
                 ex.bug(error)
 
@@ -356,6 +421,9 @@ class H2ClientSession:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._ungreeted:
+            # Never from within the call that ends the connection: they go elsewhere at once.
+            self._loop.turn.call_soon(self._fail_ungreeted)
 
     def _lose(self, reason: Reason, what: str) -> None:
         streams, self.streams = self.streams, {}
@@ -373,3 +441,7 @@ class H2ClientSession:
             if error is not None:
                 what = f"broke the connection ({error.strerror or error})"
             self._lose(Reason.RESET_BY_ENDPOINT, what)
+
+
+def _tell(ex: Exchange, error: MeshError) -> None:
+    ex.connect_failed(error, blame=True)

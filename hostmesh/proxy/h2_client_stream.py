@@ -15,6 +15,7 @@ from hostmesh.protocol.h2.engine import NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 from hostmesh.protocol.h2.heads import H2ResponseHead, trailer_lines, trailer_pairs
 from hostmesh.proxy.client_session import MAX_INFORMATIONAL
 from hostmesh.proxy.named_session import told_pairs
+from hostmesh.pump.marks import HIGH_MARK
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Pairs
@@ -28,9 +29,12 @@ class H2EndpointStream:
     __slots__ = (
         "_ended",
         "_head",
+        "_last",
         "_mark",
         "_owed",
         "_paused",
+        "_rest",
+        "_sent",
         "_session",
         "ex",
         "got_bytes",
@@ -54,6 +58,8 @@ class H2EndpointStream:
         """Body bytes whose window is withheld."""
         self._ended = False
         """The response is complete."""
+        self._rest = b""
+        """A whole request body of which only :attr:`_sent` bytes have been given to the connection."""
 
     # -- request half ---------------------------------------------------------------------------------------------
 
@@ -66,9 +72,36 @@ class H2EndpointStream:
         else:
             sending.write(self.id, chunk, done)
 
+    def send_whole(self, body: bytes, trailers: bytes) -> None:
+        """Send a body that is complete: the exchange holds it anyway, so it leaves from there piece by piece, and what
+        waits in the connection stays within its marks."""
+        self._rest, self._sent, self._last = body, 0, trailers
+        self._feed()
+
+    def _feed(self) -> None:
+        body = self._rest
+        while body:
+            at = self._sent
+            piece = body if len(body) <= HIGH_MARK else body[at : at + HIGH_MARK]
+            self._sent = at + len(piece)
+            if self._sent >= len(body):
+                self._rest = b""
+                self.send_data(piece, True, self._last)
+                return
+            self.send_data(piece, False, b"")
+            if self.blocked:
+                return
+
     @property
     def blocked(self) -> bool:
         return self._session.sending.blocked(self.id)
+
+    def writable(self) -> None:
+        """:attr:`blocked` was True and is not any more."""
+        if self._rest:
+            self._feed()
+        elif self.ex is not None:
+            self.ex.endpoint_writable()
 
     # -- response half --------------------------------------------------------------------------------------------
 
@@ -148,7 +181,8 @@ class H2EndpointStream:
             session = self._session
             self.ex = None
             # Request bytes that are still here or still to come have nobody who reads them (RFC 9113 section 8.1).
-            session.ended(self, reset=not (reuse and self._ended and not session.sending.pending(self.id)))
+            whole = self._ended and not self._rest and not session.sending.pending(self.id)
+            session.ended(self, reset=not (reuse and whole))
 
     def cancel(self) -> None:
         """Break the attempt off: nobody wants its answer any more."""

@@ -20,7 +20,7 @@ from hostmesh.proxy.named_session import authority_of
 if TYPE_CHECKING:
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Connecting, Transport
+    from hostmesh.pump.loop import Connecting, TimerHandle, Transport
 
 MAX_CONNECTIONS = 32
 """Connections to one endpoint (``hostConnectionPool.maxSize`` may allow fewer): 3,200 streams of peers that take the
@@ -28,6 +28,10 @@ usual hundred, and still some parallelism with one that takes a single stream.""
 
 MAX_WAITERS = 1000
 """Requests that wait for a stream (``hostConnectionPool.maxWaiters`` may allow fewer): as many as for a name."""
+
+STREAM_WAIT = 10.0
+"""Seconds that a request waits for a stream: as long as for a name. A peer may allow none for the moment (RFC 9113
+section 6.5.2) and streams may last for ever, but another endpoint may have room, and a caller wants to know."""
 
 
 class H2EndpointStack(EndpointStack):
@@ -39,6 +43,7 @@ class H2EndpointStack(EndpointStack):
         """Open connections, the oldest first; those that are retired, too."""
         self.first_streams = FIRST_STREAMS
         """Streams opened on a connection before its peer has said how many it takes: no more than it took last time."""
+        self._patience: TimerHandle | None = None
         self._max_size = min(MAX_CONNECTIONS, client.pool_max)
         self._max_waiters = min(MAX_WAITERS, client.pool_waiters)
 
@@ -68,6 +73,23 @@ class H2EndpointStack(EndpointStack):
             return
         self.waiters.append(ex)
         self._connect_if_needed()
+        if self._patience is None:
+            self._patience = client.loop.call_at(ex.attempt_start + STREAM_WAIT, self._waited)
+
+    def _waited(self) -> None:
+        """Who has waited for too long goes elsewhere."""
+        self._patience = None
+        client = self.client
+        now = client.loop.now()
+        while self.waiters and now >= self.waiters[0].attempt_start + STREAM_WAIT:
+            ex = self.waiters.popleft()
+            ex.router.guard(self._tell_late, ex)
+        if self.waiters and self._patience is None:
+            self._patience = client.loop.call_at(self.waiters[0].attempt_start + STREAM_WAIT, self._waited)
+
+    def _tell_late(self, ex: Exchange) -> None:
+        text = f"{self.client.text}: no stream to {self.text} became free within {STREAM_WAIT:g} s"
+        ex.connect_failed(MeshError(Reason.LIMIT_POOL_WAITERS, text, status=503), blame=False)
 
     def _may_connect(self) -> bool:
         return self.size + len(self.connecting) < self._max_size
@@ -117,6 +139,13 @@ class H2EndpointStack(EndpointStack):
     def _tell(self, ex: Exchange, error: OSError) -> None:
         ex.connect_failed(self._unreachable(error), blame=error.errno not in OURS)
 
+    def give_up(self, ex: Exchange) -> None:
+        """``ex`` no longer waits for a stream here."""
+        if ex.upgrade is not None:
+            for session in self.sessions:
+                session.give_up(ex)
+        super().give_up(ex)
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def stream_ended(self, session: H2ClientSession) -> None:
@@ -152,6 +181,9 @@ class H2EndpointStack(EndpointStack):
         super().close()
         if not self.waiters:
             self._retire_all()
+        if self._patience is not None and not self.waiters:
+            self._patience.cancel()
+            self._patience = None
 
     @property
     def streams(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h1_message import excerpt
 
 
 def cut_short() -> MeshError:
@@ -74,6 +75,23 @@ def old_tunnel(seconds: float) -> MeshError:
         f"the connection is {seconds:g} s old (serverSession.lifeTimeMs)",
         status=503,
         side=Side.SELF,
+    )
+
+
+def connect() -> MeshError:
+    """CONNECT to anywhere (hardening F20)."""
+    return MeshError(
+        Reason.UNSUPPORTED, "CONNECT is not enabled on this listener", status=405, side=Side.CALLER
+    )
+
+
+def connect_to(protocol: bytes) -> MeshError:
+    """Extended CONNECT for a protocol that is not allowed here (RFC 8441)."""
+    return MeshError(
+        Reason.UNSUPPORTED,
+        f"extended CONNECT for {excerpt(protocol)}, which this listener does not allow (upgrades)",
+        status=501,
+        side=Side.CALLER,
     )
 
 

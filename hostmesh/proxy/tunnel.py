@@ -121,8 +121,12 @@ class Tunnel:
 
     def abort(self) -> None:
         """The end of the drain."""
+        self.end_with(refusals.end_of_drain())
+
+    def end_with(self, error: MeshError) -> None:
+        """Cut both ends, because of ``error``."""
         if not self.ex.finished:
-            self._cut(refusals.end_of_drain())
+            self._cut(error)
 
     # -- what has passed ------------------------------------------------------------------------------------------
 

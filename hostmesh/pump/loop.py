@@ -55,7 +55,6 @@ class Transport(Protocol):
 
     session: Session | None
     """Who is told. Another takes over when the connection changes its protocol; None once it is closed."""
-    blocked: bool
     bytes_in: int
     bytes_out: int
     """Bytes the kernel has taken so far."""
@@ -66,6 +65,11 @@ class Transport(Protocol):
     """Seconds without any progress in writing after which the connection is cut."""
     peer: Address
     local: Address
+
+    @property
+    def blocked(self) -> bool:
+        """Whether what is buffered for writing has reached the high mark, and has not sunk to the low one since."""
+        ...
 
     def write(self, data: bytes) -> None: ...
 

@@ -77,7 +77,9 @@ class Peer:
         self.events.append("eof")
 
     def connection_lost(self, error: OSError | None) -> None:
-        self.events.append("lost" if error is None else "reset")
+        # Both directions have ended, and this end has not closed the connection: no reset.
+        over = error is None or error.strerror == "hung up"
+        self.events.append("lost" if over else "reset")
         self.error = error
 
     def writable(self) -> None:
@@ -107,6 +109,8 @@ class Switching:
         self.world = world
         self.loop = world.loop
         self.answer = answer
+        self.answer_with: Callable[[Peer], object] | None = None
+        """Instead: what answers a head."""
         self.peers: list[Peer] = []
         self.ip = f"10.1.0.{len(world.namer.addrs) + 1}"
         listener = self.loop.open_listener(self.ip, 80, ListenOptions()).serve(self._accept)
@@ -120,7 +124,9 @@ class Switching:
         return peer
 
     def _answer(self, peer: Peer) -> None:
-        if self.answer is not None:
+        if self.answer_with is not None:
+            self.answer_with(peer)
+        elif self.answer is not None:
             peer.switched = b" 101 " in self.answer
             peer.send(self.answer)
 
