@@ -36,6 +36,9 @@ class CallerConnection:
 
     __slots__ = ("_parties", "_paused", "_seen_bytes", "_server", "_transport")
 
+    version = 11
+    """Of HTTP, for records of requests that could not be read."""
+
     def __init__(self, server: Server, transport: Transport) -> None:
         self._server = server
         self._transport = transport

@@ -104,7 +104,7 @@ class Recorder:
             target=b"-",
             host=b"",
             head_bytes=0,
-            version=11,
+            version=session.version,
             head=NO_HEAD,
             dst_path="",
             bound_id="",

@@ -124,6 +124,7 @@ class Server:
         self.body_idle = min(BODY_IDLE, read_timeout)
         self.stream_after = settings.stream_after if settings.streaming else 2**62
         self.aggregate = not settings.streaming
+        self.compresses = settings.compression_level >= 1
         self.simple_responses = not settings.clear_context and settings.compression_level < 1
         """Response heads need nothing but our lines appended."""
         self.plain_lines = (
