@@ -6,7 +6,9 @@ Nothing here normalises, counts or remembers more than HPACK needs: a test says 
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -206,6 +208,8 @@ class RawH2Client:
         """All frames so far."""
         self.closed = False
         """The peer has ended the connection."""
+        self.opened = 0
+        """For a test that counts its streams."""
         if start:
             self.send(PREFACE, settings())
 
@@ -282,3 +286,74 @@ class RawH2Client:
         """Read until the peer ends the connection."""
         while not self.closed:
             self.read()
+
+
+class RawH2Endpoint:
+    """An endpoint on a real socket that answers each request head with what ``behave`` returns.
+
+    ``behave(peer, head)`` gets the connection's codec and the HEADERS frame; its bytes are sent. Listens from
+    construction to :meth:`stop`; use it as a context manager. ``frames`` are all that came, with the number of their
+    connection.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, behave: Callable[[RawPeer, RawFrame], bytes], greeting: bytes | None = None) -> None:
+        self._behave = behave
+        self._greeting = settings() if greeting is None else greeting
+        self._listener = socket.create_server((self.host, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.frames: list[tuple[int, RawFrame]] = []
+        self.connections = 0
+        self._change = threading.Condition()
+        self._peers: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> RawH2Endpoint:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for sock in (self._listener, *self._peers):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+    def send(self, *parts: bytes) -> None:
+        """On the connection that was opened last."""
+        self._peers[-1].sendall(b"".join(parts))
+
+    def wait_frame(self, wanted: Callable[[RawFrame], bool], within: float = 10.0) -> RawFrame:
+        """The first frame that is wanted, on any connection, once it has come. Raises AssertionError."""
+        with self._change:
+            found = self._change.wait_for(lambda: [each for _n, each in self.frames if wanted(each)], within)
+        assert found, f"not among {self.frames}"
+        first: RawFrame = found[0]
+        return first
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _address = self._listener.accept()
+                self._peers.append(sock)
+                threading.Thread(target=self._serve, args=(sock, self.connections), daemon=True).start()
+                self.connections += 1
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        peer = RawPeer()
+        # Whoever is attacked ends the connection in the middle of what is sent.
+        with contextlib.suppress(OSError), sock:
+            sock.sendall(self._greeting)
+            while received := sock.recv(65536):
+                answer = b""
+                for each in peer.read(received):
+                    with self._change:
+                        self.frames.append((number, each))
+                        self._change.notify_all()
+                    if each.kind == SETTINGS and not each.end:
+                        answer += SETTINGS_ACK
+                    elif each.kind == HEADERS:
+                        answer += self._behave(peer, each)
+                sock.sendall(answer)

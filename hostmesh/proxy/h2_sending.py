@@ -86,11 +86,13 @@ class SendingOwner(Protocol):
 class _Waiting:
     """What one stream has to send."""
 
-    __slots__ = ("blocked", "end", "gone", "listed", "pieces", "since", "size", "stream", "trailers")
+    __slots__ = ("at", "blocked", "end", "gone", "listed", "pieces", "since", "size", "stream", "trailers")
 
     def __init__(self, stream: int, now: float) -> None:
         self.stream = stream
         self.pieces: deque[bytes] = deque()
+        self.at = 0
+        """Bytes of the first piece that have left."""
         self.size = 0
         self.end = False
         self.trailers: Pairs | None = None
@@ -181,6 +183,8 @@ class Sending:
                     data = data[room:]
             waiting = self._waiting[stream] = _Waiting(stream, self._loop.now())
             self._ring.append(waiting)
+            # Its head may be in the engine still, and must not wait for a window.
+            self.flush_soon()
         if data:
             waiting.pieces.append(data)
             waiting.size += len(data)
@@ -250,10 +254,17 @@ class Sending:
     def _turn(self, waiting: _Waiting, room: int) -> None:
         """One frame of ``waiting``, of at most ``room`` bytes."""
         engine = self._engine
-        piece = waiting.pieces.popleft()
-        if len(piece) > room:
-            waiting.pieces.appendleft(piece[room:])
-            piece = piece[:room]
+        at = waiting.at
+        piece = waiting.pieces[0]
+        if len(piece) - at > room:
+            # By its place: what is left of a large piece is not copied at every turn.
+            waiting.at = at + room
+            piece = piece[at : at + room]
+        else:
+            waiting.at = 0
+            waiting.pieces.popleft()
+            if at:
+                piece = piece[at:]
         size = len(piece)
         waiting.size -= size
         self.size -= size

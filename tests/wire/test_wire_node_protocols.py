@@ -67,7 +67,7 @@ def test_http_to_an_address(mesh: Hostmesh, endpoint: Callable[..., EndpointServ
 
 @pytest.mark.parametrize("kind", METHODS)
 @pytest.mark.parametrize("protocol", ["h2", "grpc"])
-def test_h2_and_grpc(mesh: Hostmesh, protocol: str, kind: str) -> None:
+def test_grpc_and_h2(mesh: Hostmesh, protocol: str, kind: str) -> None:
     """Calls go through both routers of their protocol, found by :authority and by service."""
     port, authority = (mesh.ports["port4240"], "echo") if protocol == "h2" else (mesh.ports["port4340"], None)
 

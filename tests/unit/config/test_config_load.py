@@ -165,7 +165,7 @@ def test_ip_has_one_spelling(ip: str, expected: str) -> None:
     assert fine(f'{MINIMAL}admin: {{ip: "{ip}"}}\n').admin.ip == expected
 
 
-def test_h2_router_has_its_own_defaults() -> None:
+def test_a_router_for_h2_has_its_own_defaults() -> None:
     """An h2 router listens on 4142."""
     config = fine("routers:\n- protocol: h2\n  servers: [{}]\n")
     (router,) = config.routers

@@ -127,6 +127,18 @@ def connection() -> Iterator[Connection]:
     assert made.sending.size == 0
 
 
+def test_h7_a_head_does_not_wait_for_the_window_of_its_body(connection: Connection) -> None:
+    """H7: what the engine has framed before a body that must wait is written all the same."""
+    connection.engine.streams[1] = 0
+    connection.engine.out = b"head"
+    connection.sending.write(1, b"a" * 100, True)
+
+    connection.loop.settle()
+
+    assert (connection.peer.size, connection.sending.pending(1)) == (len(b"head"), True)
+    connection.sending.forget(1)
+
+
 def test_a_piece_goes_at_once_when_nobody_waits(connection: Connection) -> None:
     """It reaches the socket in the same turn, with what else there is to write."""
     connection.sending.write(1, b"a" * 100, False)

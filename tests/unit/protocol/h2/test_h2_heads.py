@@ -115,7 +115,7 @@ def test_f18_host_stands_in_for_authority_and_is_the_one_value() -> None:
     assert hosts == [(b":authority", b"shop:80")]
 
 
-def test_h2_to_h2_passes_the_pairs_and_adds_ours() -> None:
+def test_between_h2_halves_pairs_pass_and_ours_are_added() -> None:
     """HTTP/2 to HTTP/2: fields pass as they came, te: trailers with them; no HTTP/1 text is made."""
     head = h2_request((b"te", b"trailers"), (b"grpc-timeout", b"1S"))
 
@@ -239,7 +239,7 @@ def test_t1_without_context_hides_what_an_untrusted_caller_says() -> None:
     assert clean is clean.without_context()
 
 
-def test_h2_response_is_written_for_an_h1_caller() -> None:
+def test_an_h2_response_is_written_for_an_h1_caller() -> None:
     """HTTP/2 to HTTP/1.1: a status line with a phrase, the fields, and framing that ends the body."""
     streamed = H2ResponseHead([(b":status", b"404"), (b"server", b"x")], False, b"GET")
     declared = H2ResponseHead([(b":status", b"200"), (b"content-length", b"5")], False, b"GET")
