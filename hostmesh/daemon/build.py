@@ -176,7 +176,7 @@ def build_router(
     if config.originator:
         scope.gauge("originator", lambda: 1.0)
     cache = config.binding_cache
-    return Router(
+    router = Router(
         label=label,
         env=shared.env,
         loop=shared.loop,
@@ -194,6 +194,8 @@ def build_router(
         idle_ttl=cache.idle_ttl_secs,
         report=shared.report_error,
     )
+    router.protocol = config.protocol
+    return router
 
 
 RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)

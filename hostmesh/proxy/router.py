@@ -59,6 +59,7 @@ class Router:
 
     recorder: Recorder | None = None
     protocol = "http"
+    """What the configuration calls it; requests of either version are routed alike."""
 
     def __init__(
         self,

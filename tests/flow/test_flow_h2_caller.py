@@ -42,6 +42,22 @@ def test_a_request_and_its_answer(text: Callable[[], str]) -> None:
     world.check()
 
 
+def test_router_is_called_after_its_protocol() -> None:
+    """The overview shows what the configuration says."""
+    assert (World(h2_config()).router().protocol, World(http_config()).router().protocol) == ("h2", "http")
+
+
+def test_timeout_of_the_server() -> None:
+    """timeoutMs holds for streams, too."""
+    world = World(h2_config(server="timeoutMs: 100"))
+    world.serving(silent)
+    call = caller(world).request()
+    finish(world, call)
+
+    assert (call.status, call.reason) == (503, "total-timeout")
+    world.check()
+
+
 def test_streams_share_a_connection() -> None:
     """Requests of one connection run side by side, and an answer does not wait for an earlier one."""
     world = World(http_config())
