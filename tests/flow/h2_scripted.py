@@ -68,6 +68,8 @@ class H2Call:
         self.done = False
         """The response is complete."""
         self.uncredited = 0
+        self.slow = False
+        """Only the connection's window is given back as bytes arrive; the stream's by :meth:`H2Caller.take_slowly`."""
 
     @property
     def status(self) -> int:
@@ -216,6 +218,11 @@ class H2Caller:
         self.conn.increment_flow_control_window(size, call.stream)
         self.flush()
 
+    def take_slowly(self, call: H2Call, size: int) -> None:
+        """The window of a slow stream."""
+        self.conn.increment_flow_control_window(size, call.stream)
+        self.flush()
+
     def close(self) -> None:
         self.transport.abort()
 
@@ -263,7 +270,9 @@ class H2Caller:
         elif isinstance(event, h2.events.DataReceived):
             call.body += event.data
             size = event.flow_controlled_length or 0
-            if self.credits and size:
+            if call.slow and size:
+                self.conn.increment_flow_control_window(size)
+            elif self.credits and size:
                 self.conn.acknowledge_received_data(size, call.stream)
             else:
                 call.uncredited += size

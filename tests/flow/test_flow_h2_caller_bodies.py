@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostmesh.pump.marks import HIGH_MARK
+from hostmesh.pump.marks import HIGH_MARK, READ_LARGE
 from hostmesh.pump.memory_transport import WINDOW
 from tests.flow.h2_scripted import SERVER, H2Call, H2Caller, caller, finish, h2_config, http_config
 from tests.flow.scripted import Received
@@ -251,6 +251,37 @@ def test_download_waits_for_its_caller() -> None:
     connection.give_back(large, large.uncredited)
     finish(world, large)
     assert (len(large.body), large.done) == (size, True)
+    world.check()
+
+
+def test_slow_readers_hold_up_nobody() -> None:
+    """Every tenth stream is read at 1 KB/s: it gets all of its body in time, the others theirs at once, and what waits
+    for them here stays bounded."""
+    world = World(h2_config())
+    size = 100_000
+    world.serving(answering(body=b"z" * size))
+    connections = [caller(world, source=f"10.9.9.{number}") for number in range(3)]
+    slow, quick = [], []
+    for connection in connections:
+        for number in range(30):
+            call = connection.request()
+            call.slow = number % 10 == 0
+            (slow if call.slow else quick).append((connection, call))
+    finish(world, *[call for _, call in quick])
+    took = max(call.elapsed for _, call in quick)
+    most = 0
+    for _ in range(45):
+        world.run(1.0)
+        for connection, call in slow:
+            if call.ended is None:
+                connection.take_slowly(call, 1024)
+        sessions = world.linker.servers["127.0.0.1", 4140][1].sessions
+        most = max(most, *[session.sending.size for session in sessions])
+    finish(world, *[call for _, call in slow])
+
+    assert took < 1.0
+    assert all(call.done and len(call.body) == size for _, call in slow + quick)
+    assert most <= 3 * (HIGH_MARK + READ_LARGE)
     world.check()
 
 
