@@ -160,6 +160,28 @@ def test_a_stream_arrives_whole(join: Callable[..., Joined], direction: str) -> 
     assert {joined.tunnel.sent_far, joined.tunnel.sent_near} == {0, len(data)}
 
 
+def test_messages_to_a_reader_that_stops(join: Callable[..., Joined]) -> None:
+    """Message after message until one does not fit whole: none is lost, and the direction goes on afterwards."""
+    joined = join(buffer=BUFFER)
+    sent = bytearray()
+    quiet = 0
+    while quiet < 3:
+        message = b"%09d" % len(sent) * 111
+        try:
+            sent += message[: joined.near.send(message)]
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+        joined.world.pump.step(wait=False)
+    got = joined.read(joined.far, len(sent))
+
+    joined.near.send(b"one more")
+
+    assert got == bytes(sent)
+    assert joined.read(joined.far, 8) == b"one more"
+    assert joined.tunnel.sent_far == len(sent) + 8
+
+
 def test_what_was_read_before_goes_first(join: Callable[..., Joined]) -> None:
     """``first`` reaches the far peer before what the near one sends then."""
     joined = join(first=b"hello ")
