@@ -26,6 +26,8 @@ class TcpSession:
     """The caller's half of a :class:`TcpExchange`. Owns its transport until a tunnel does."""
 
     blocked = False
+    version = 0
+    """Of HTTP, in records."""
 
     def __init__(self, server: TcpServer, transport: Transport, now: float) -> None:
         self._server = server
@@ -144,8 +146,8 @@ class TcpSession:
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: MeshError) -> None:
-        self._server.refused(self, error)
         self._end()
+        self._server.refused(self, error)
 
     def _end(self) -> None:
         self._stop_timer()

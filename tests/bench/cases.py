@@ -27,8 +27,13 @@ class Case:
     disturbance: str | None = None
     """``storm``: a namer's files change all the time; ``endpoints``: 40,000 endpoints are loaded."""
 
+    connections_only: bool = False
+    """The proxies carry connections, not requests."""
+
     @property
     def topology(self) -> str:
+        if self.connections_only:
+            return "tcp"
         if self.disturbance == "endpoints":
             return "large"
         return "many" if self.requests == "varied" else "one"
@@ -121,6 +126,32 @@ CASES = (
         rate=1000,
         only="hostmesh",
         disturbance="endpoints",
+    ),
+)
+
+CASES += (
+    Case(
+        name="tcp-32",
+        title="TCP proxies, saturation, 32 connections of small requests",
+        requests="plain",
+        connections=32,
+        connections_only=True,
+        with_direct=True,
+    ),
+    Case(
+        name="tcp-1g",
+        title="TCP proxies, a stream of 1 GiB (a request is 1 MiB)",
+        requests="stream",
+        connections=1,
+        connections_only=True,
+        with_direct=True,
+    ),
+    Case(
+        name="tcp-8",
+        title="TCP proxies, 8 streams of 128 MiB at once (a request is 1 MiB)",
+        requests="stream",
+        connections=8,
+        connections_only=True,
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.wire.harness import free_port
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build" / "bench"
+STREAM_BYTES = 1 << 30
 UNIT_US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 
@@ -112,6 +114,42 @@ def websocket(core: int, port: int, connections: int, seconds: float, size: int,
     if done.returncode:
         raise RuntimeError(f"websocket: {done.stderr}")
     return outcome(json.loads(done.stdout))
+
+
+class Source:
+    """Where streams come from: ``stream.py`` on its core."""
+
+    def __init__(self, core: int) -> None:
+        command = on_core(core, sys.executable, "-m", "tests.bench.stream", "source")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parents[1])
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def stream(core: int, port: int, connections: int) -> Outcome:
+    """So many connections read STREAM_BYTES together; what is counted is MiB."""
+    arguments = (str(port), str(connections), str(STREAM_BYTES))
+    command = on_core(core, sys.executable, "-m", "tests.bench.stream", "sink", *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1])
+    if done.returncode:
+        raise RuntimeError(f"stream: {done.stderr}")
+    seen = json.loads(done.stdout)
+    return Outcome(
+        completed=seen["bytes"] >> 20,
+        seconds=seen["seconds"],
+        bad=seen["failed"],
+        p50=0.0,
+        p99=0.0,
+        p999=None,
+        worst=None,
+        exact=False,
+    )
 
 
 class HeldConnections:

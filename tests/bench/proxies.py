@@ -42,6 +42,8 @@ class Proxy:
         self.core = core
         self.port = free_port()
         self.admin = free_port()
+        self.streams = 0
+        """Of a proxy of connections: where it listens for those that carry streams."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, topology: Topology) -> list[str]:

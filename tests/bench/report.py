@@ -79,7 +79,7 @@ def case_row(results: Results, case: str, proxy: str) -> list[str]:
         number(cpu, "{:.1f}"),
         number(cpu / reference if cpu and reference else None, "{:.2f}"),
         *(
-            number(results.latency(case, proxy, which), "{:,.0f}")
+            number(results.latency(case, proxy, which) or None, "{:,.0f}")
             for which in ("p50", "p99", "p999", "worst")
         ),
         number(max(pauses) if pauses else None, "{:.1f}"),
@@ -111,6 +111,10 @@ def goal_values(results: Results) -> list[tuple[str, float | None, float]]:
         ours, theirs = results.cpu(case, "hostmesh"), results.cpu(case, REFERENCE)
         return ours / theirs if ours and theirs else None
 
+    def stream(case: str) -> float | None:
+        ours, theirs = results.cpu(case, "hostmesh"), results.cpu(case, "haproxy")
+        return ours / theirs if ours and theirs else None
+
     def latency(case: str, which: str) -> float | None:
         ours, theirs = (results.latency(case, name, which) for name in ("hostmesh", REFERENCE))
         return ours / theirs if ours and theirs else None
@@ -135,6 +139,8 @@ def goal_values(results: Results) -> list[tuple[str, float | None, float]]:
             (f"CPU per request or message / Envoy, {case}", cpu(case), limit)
             for case, limit in limits.items()
         ),
+        ("CPU per MiB / HAProxy that always splices, tcp-1g", stream("tcp-1g"), 1.0),
+        ("CPU per MiB / HAProxy that always splices, tcp-8", stream("tcp-8"), 1.0),
         ("p99 / Envoy, rate-1000", latency("rate-1000", "p99"), 1.0),
         ("p99.9 / Envoy, rate-1000", latency("rate-1000", "p999"), 1.0),
         ("p99 / Envoy, rate-1000-varied", latency("rate-1000-varied", "p99"), 1.0),

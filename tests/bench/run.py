@@ -13,9 +13,20 @@ from attrs import asdict, define, field, frozen
 
 from tests.bench import requests
 from tests.bench.cases import CASES, MEMORY, Case
-from tests.bench.load import Endpoint, HeldConnections, Outcome, compile_tools, openload, websocket, wrk
+from tests.bench.load import (
+    Endpoint,
+    HeldConnections,
+    Outcome,
+    Source,
+    compile_tools,
+    openload,
+    stream,
+    websocket,
+    wrk,
+)
 from tests.bench.measure import cpu_seconds, resident_mb
 from tests.bench.proxies import KINDS, PAUSE_WINDOW_SECONDS, Absent, Hostmesh, Proxy, Topology
+from tests.bench.tcp_proxies import ANSWER, STREAM, TCP_KINDS
 
 SMALL_BYTES = 64
 BIG_BYTES = 64 * 1024
@@ -97,6 +108,7 @@ class Bench:
     small: Endpoint = field(init=False)
     big: Endpoint = field(init=False)
     echo: Endpoint = field(init=False)
+    source: Source = field(init=False)
     results: Results = field(factory=Results)
 
     def run(self, proxies: list[str], cases: list[str]) -> Results:
@@ -111,7 +123,10 @@ class Bench:
             self.echo = Endpoint(self.load_core, None)
             stack.callback(self.echo.stop)
             chosen = [case for case in CASES if case.name in cases]
-            for topology in ("one", "many", "large"):
+            if any(case.connections_only for case in chosen):
+                self.source = Source(self.load_core)
+                stack.callback(self.source.stop)
+            for topology in ("one", "many", "large", "tcp"):
                 self.run_topology(topology, proxies, [c for c in chosen if c.topology == topology])
             if MEMORY in cases:
                 for name in proxies:
@@ -134,6 +149,9 @@ class Bench:
     def topology(self, name: str) -> Topology:
         """Endpoints are addresses of 127.0.0.0/8 at the port of one ``answer``."""
         small = self.small.port
+        if name == "tcp":
+            answers = [("127.0.0.1", small), ("127.0.0.2", small)]
+            return {ANSWER: answers, STREAM: [("127.0.0.1", self.source.port)]}
         if name == "many":
             return {
                 service: [(f"127.1.{n}.{e + 1}", small) for e in range(ENDPOINTS_PER_NAME)]
@@ -176,7 +194,8 @@ class Bench:
         """A running proxy, or None with the reason in the results."""
         if name in self.results.absent:
             return None
-        proxy = KINDS[name](self.folder / topology, self.proxy_core)
+        kinds = TCP_KINDS if topology == "tcp" else KINDS
+        proxy = kinds[name](self.folder / topology, self.proxy_core)
         try:
             proxy.start(self.topology(topology))
         except (Absent, RuntimeError, FileNotFoundError) as error:
@@ -210,6 +229,8 @@ class Bench:
     def load(self, case: Case, proxy: Proxy, seconds: float) -> Outcome:
         if case.requests == "websocket":
             return websocket(self.load_core, proxy.port, case.connections, seconds, case.message_bytes, "ws")
+        if case.requests == "stream":
+            return stream(self.load_core, proxy.streams, case.connections)
         file = self.folder / f"{case.requests}.bin"
         if case.rate is not None:
             return openload(self.load_core, proxy.port, case.connections, case.rate, seconds, file)

@@ -515,19 +515,23 @@ def test_pipes_are_reused_and_bounded() -> None:
     assert MAX_PIPES * PIPE_SIZE <= 128 << 20
 
 
-def test_a_pipe_that_may_not_grow_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's share of pipe memory may be used up: small pipes move bytes, too."""
+@pytest.mark.parametrize(("size", "used"), [(65536, True), (4096, False)])
+def test_pipes_that_may_not_grow(monkeypatch: pytest.MonkeyPatch, size: int, used: bool) -> None:
+    """The user's share of pipe memory may be used up: the kernel's usual size moves bytes, a page does not."""
 
-    def refuse(*_args: object) -> int:
-        raise PermissionError(1, "Operation not permitted")
+    def answer(_fd: int, command: int, *_size: int) -> int:
+        if command == pipes_module.F_SETPIPE_SZ:
+            raise PermissionError(1, "Operation not permitted")
+        return size
 
-    monkeypatch.setattr(pipes_module.fcntl, "fcntl", refuse)
+    monkeypatch.setattr(pipes_module.fcntl, "fcntl", answer)
     pool = PipePool()
     pipe = pool.take()
 
-    assert pipe is not None
-    assert pipe.size == 4096
-    pool.discard(pipe)
+    assert (pipe is not None, pool.open, pool.exhausted) == (used, int(used), int(not used))
+    if pipe is not None:
+        assert pipe.size == size
+        pool.discard(pipe)
 
 
 def test_no_descriptor_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
