@@ -9,6 +9,7 @@ import attrs
 from attrs import field, frozen
 
 from hostmesh.config.convert import BAD, Bad, Converter
+from hostmesh.config.h2_budgets import H2BudgetsConfig
 from hostmesh.config.registry import KIND_PREFIX
 from hostmesh.config.report import KeyPath, Report, nearest, one_of
 from hostmesh.config.shape import Bounds, fields_of
@@ -176,6 +177,8 @@ class H2SettingsParams(ClientParams):
     """HTTP/2: SETTINGS_INITIAL_WINDOW_SIZE. Default: the protocol's 65535."""
     max_frame_bytes: Annotated[int, Bounds(16384, 2**24 - 1, "of bytes")] | None = None
     """HTTP/2: SETTINGS_MAX_FRAME_SIZE. Default: the protocol's 16384."""
+    h2_budgets: H2BudgetsConfig | None = field(default=None, metadata={"fill": {}})
+    """*hostmesh*: what one HTTP/2 connection to an endpoint may cost."""
 
 
 @frozen(kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 from attrs import field, frozen
 
 from hostmesh.base.plugin import PluginConfig
+from hostmesh.config.h2_budgets import DEFAULT_H2_BUDGETS, H2BudgetsConfig
 from hostmesh.config.shape import Bounds, Text
 from hostmesh.config.sockets import SocketOptions
 from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
@@ -114,6 +115,8 @@ class HttpServerConfig(ServerConfig):
     tunnel_idle_time_ms: Timeout | None = 3_600_000
     """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
     ``null`` is never."""
+    h2_budgets: H2BudgetsConfig = DEFAULT_H2_BUDGETS
+    """*hostmesh* What one HTTP/2 caller may cost."""
 
 
 @frozen(kw_only=True)
@@ -140,3 +143,5 @@ class H2ServerConfig(ServerConfig):
     tunnel_idle_time_ms: Timeout | None = 3_600_000
     """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
     ``null`` is never."""
+    h2_budgets: H2BudgetsConfig = DEFAULT_H2_BUDGETS
+    """*hostmesh* What one HTTP/2 caller may cost."""

@@ -284,6 +284,7 @@ def h2_settings_of(params: H2SettingsParams) -> H2Settings:
         "max_header_list": params.max_header_list_bytes,
         "initial_window": params.initial_stream_window_bytes,
         "max_frame": params.max_frame_bytes,
+        "budgets": None if params.h2_budgets is None else params.h2_budgets.budgets(),
     }
     known = {key: value for key, value in given.items() if value is not None}
     return H2Settings(client_side=True, **known)  # type: ignore[arg-type]  # each key with the type of its field
@@ -313,6 +314,7 @@ def server_settings_of(
     )
     if isinstance(config, H2ServerConfig):
         settings = evolve(settings, h2=server_h2_settings_of(config))
+    settings = evolve(settings, h2=evolve(settings.h2, budgets=config.h2_budgets.budgets()))
     if settings.upgrades:
         settings = evolve(settings, h2=evolve(settings.h2, enable_connect_protocol=True))
     if isinstance(config, HttpServerConfig) and config.timestamp_header is not None:

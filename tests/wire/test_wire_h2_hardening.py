@@ -64,9 +64,13 @@ routers:
   - port: @idle@
     ip: 127.0.0.1
     serverSession: {idleTimeMs: 300}
+  - port: @tight@
+    ip: 127.0.0.1
+    h2Budgets: {maxResets: 3, maxStreams: 7, controlFrameBurst: 20}
 - protocol: h2
   label: h2
   dtab: /svc => /#/io.l5d.fs
+  client: {h2Budgets: {maxHeaderFields: 20}}
   servers:
   - {port: @h2@, ip: 127.0.0.1}
 """
@@ -236,6 +240,23 @@ def test_h1_many_attackers_do_not_stop_others(stage: Stage) -> None:
         assert [gone(attacker) for attacker in attackers] == [CALM] * 30
 
     assert cpu_seconds(stage.mesh.pid) - before < 5
+
+
+def test_h1_h6_h8_budgets_of_callers_are_what_the_file_says(stage: Stage) -> None:
+    """H1, H6, H8: ``h2Budgets`` of a server replaces the defaults."""
+    with attacked(stage):
+        with stage.client("tight") as resetting:
+            for stream in range(1, 9, 2):
+                flood(resetting, resetting.peer.headers(stream, get()) + rst(stream))
+            assert gone(resetting) == CALM
+        with stage.client("tight") as pinging:
+            flood(pinging, ping() * 21)
+            assert gone(pinging) == CALM
+        with stage.client("tight") as asking:
+            for stream in range(1, 15, 2):
+                asking.request(stream)
+            assert [asking.head(stream).get(b":status") for stream in range(1, 15, 2)] == [b"200"] * 7
+            assert asking.goaway().code == 0
 
 
 PROVOCATIONS = [
@@ -549,6 +570,21 @@ def test_h10_malformed_answers_are_the_endpoints_fault(stage: Stage, encoded: by
         assert statuses == [502, 502, 200]
         assert len(resets) == 2
         assert bad.connections == 1
+
+
+def test_h10_budgets_of_endpoints_are_what_the_file_says(stage: Stage) -> None:
+    """H10, H5: ``h2Budgets`` of a client replaces the defaults: 20 fields of an answer, not 21."""
+
+    def behave(peer: RawPeer, head: RawFrame) -> bytes:
+        more = 19 if (b":path", b"/20") in head.fields else 20
+        return peer.headers(head.stream, [*OK, *[(b"a", b"")] * more])
+
+    with attacked(stage), RawH2Endpoint(behave) as bad, stage.client("h2") as client:
+        authority = stage.named(bad).encode()
+        for stream, path in ((1, b"/20"), (3, b"/21")):
+            client.request(stream, get(path, authority=authority, method=b"POST"))
+
+        assert [client.head(stream).get(b":status") for stream in (1, 3)] == [b"200", b"502"]
 
 
 def test_h10_an_answer_that_is_too_short_never_looks_complete(stage: Stage) -> None:
