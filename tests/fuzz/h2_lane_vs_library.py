@@ -26,6 +26,7 @@ from hostmesh.protocol.h2.budgets import Budgets
 from hostmesh.protocol.h2.engine import MAX_STREAM, PREFACE, ConnectionFault, Engine, Pairs
 from hostmesh.protocol.h2.frames import frame
 from hostmesh.protocol.h2.lane import LaneEngine
+from hostmesh.protocol.h2.lane_encode import HeaderEncoder
 from hostmesh.protocol.h2.library import LibraryEngine
 from hostmesh.protocol.h2.settings import H2Settings
 
@@ -219,6 +220,7 @@ class Side:
         self._preface = len(PREFACE) if settings.client_side else 0
         # No table that the generator offers may be refused by the reader of our blocks.
         self._decoder.max_allowed_table_size = 2**32
+        self._decoder.max_header_list_size = 2**32
 
     def receive(self, data: bytes, now: float) -> None:
         try:
@@ -293,7 +295,9 @@ class Dialogue:
             budgets=TIGHT if self.tight else Budgets(),
         )
         self.sides = Side(LibraryEngine, self.settings), Side(LaneEngine, self.settings)
+        # Some peers index what repeats, some everything, some use Huffman; ours is a peer like others.
         self.encoder = Encoder()
+        self.own_encoder = HeaderEncoder() if rng.random() < 0.3 else None
         self.peer_next = 1
         self.streams: list[int] = [0]
         # What the peer may do by its own book: streams it has something to say on, and octets of window.
@@ -313,7 +317,7 @@ class Dialogue:
         end = rng.random() < 0.5
         if self.client_side and kind < 4:
             if all(side.engine.capacity for side in self.sides):
-                pairs = rng.choice(GOOD_HEADS)
+                pairs = self.varied(rng.choice(GOOD_HEADS))
                 opened = {side.engine.open(pairs, end) for side in self.sides}
                 self.note(f"open {opened} {end}")
                 if len(opened) > 1:
@@ -331,7 +335,7 @@ class Dialogue:
                     self.answered.add(("head", stream))
                 else:
                     end = False
-                self.both("send_head", stream, head, end)
+                self.both("send_head", stream, self.varied(head), end)
         elif kind < 5:
             size = min(rng.choice((0, 1, 10, 5000, 40000)), self.sides[0].engine.window(stream))
             if stream and (size or end) and (self.client_side or ("head", stream) in self.answered):
@@ -349,6 +353,16 @@ class Dialogue:
             self.both("goaway", rng.choice(CODES[:4]), b"bye", rng.choice((None, MAX_STREAM, 3)))
         else:
             self.both("ping", b"12345678")
+
+    def varied(self, pairs: Pairs) -> Pairs:
+        """A head with fields that differ each time, now and then one that needs several frames."""
+        rng = self.rng
+        size = rng.choice((8, 8, 8, 150)) if rng.random() < 0.97 else 40_000
+        return [
+            *pairs,
+            (b"x-trace", b"%x" % rng.getrandbits(64)),
+            (b"x-size", b"s" * size + b"%d" % rng.randrange(3)),
+        ]
 
     answered: set[tuple[str, int]]
 
@@ -418,6 +432,13 @@ class Dialogue:
                 rng.randbytes(rng.randrange(12)),
             )
         if self.odd():
+            # Beyond the connection's window, or the largest window of a stream by one setting.
+            if rng.random() < 0.5:
+                return b"".join([self.frame(frames.DATA, 0, self.used(), bytes(16384)) for _ in range(5)])
+            large = (2**31 - 1).to_bytes(4, "big")
+            opened = self.frame(frames.WINDOW_UPDATE, 0, self.used(), (2**31 - 70_000).to_bytes(4, "big"))
+            return opened + self.frame(frames.SETTINGS, 0, 0, b"\0\4" + large)
+        if self.odd():
             return self.frame(frames.PING, 0, 0, b"abcdefgh") * rng.randrange(30 if self.tight else 1100)
         return self.frame(frames.PING, rng.randrange(2), 0, b"abcdefgh")
 
@@ -450,6 +471,11 @@ class Dialogue:
         self.expected.pop(stream, None)
         return self.block(stream, self.rng.choice(TRAILERS) if self.odd() else TRAILERS[0], not self.odd())
 
+    def size_table(self, size: int) -> None:
+        self.encoder.header_table_size = size
+        if self.own_encoder is not None:
+            self.own_encoder.offer(size)
+
     def block(self, stream: int, pairs: Pairs, end: bool) -> bytes:
         rng = self.rng
         extra = []
@@ -462,12 +488,15 @@ class Dialogue:
                 )
             )
         if self.odd():
-            extra += [(b"x-many", b"%d" % number) for number in range(rng.choice((5, 101)))]
+            extra += [(b"x-many", b"%d" % number, False) for number in range(rng.choice((5, 101)))]
         if self.odd():
-            extra.append((b"x-long", b"v" * rng.choice((300, 3000, 20000))))
+            extra.append((b"x-long", b"v" * rng.choice((300, 3000, 20000)), False))
         if rng.random() < 0.05:
-            self.encoder.header_table_size = min(rng.choice((0, 100, 4096)), self.settings.header_table)
-        block = self.encoder.encode([*pairs, *extra], huffman=rng.random() < 0.5)
+            self.size_table(min(rng.choice((0, 100, 4096)), self.settings.header_table))
+        if self.own_encoder is not None:
+            block = self.own_encoder.encode([*pairs, *[(name, value) for name, value, _secret in extra]])
+        else:
+            block = self.encoder.encode([*pairs, *extra], huffman=rng.random() < 0.5)
         if self.odd():
             damaged = bytearray(block)
             for _ in range(rng.randrange(1, 3)):
@@ -533,7 +562,7 @@ class Dialogue:
             for stream in self.room:
                 self.room[stream] += delta if stream else 0
             if self.settings.header_table < 4096:
-                self.encoder.header_table_size = self.settings.header_table
+                self.size_table(self.settings.header_table)
             return self.frame(frames.SETTINGS, frames.ACK, 0, bytes(6) if self.odd() else b"")
         entries = []
         for _ in range(rng.randrange(4)):

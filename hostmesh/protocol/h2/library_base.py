@@ -297,6 +297,8 @@ class LibraryBase:
 
     def _forget(self, stream: int, how: int) -> None:
         del self._streams[stream]
+        # h2 would keep it for a while, and with a new initial window find that of a closed stream too large.
+        self._conn.streams.pop(stream, None)
         self._remember(stream, how)
 
     def _remember(self, stream: int, how: int) -> None:
