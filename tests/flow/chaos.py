@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from random import Random
 
 from tests.flow.scripted import Call, Caller, Received, ScriptedEndpoint
@@ -347,8 +348,7 @@ class Chaos:
         # The longest of our own times: a total timeout and its retries, a stalled write, a binding.
         loop.run_for(70)
         open_calls = [call for caller in self.callers if not caller.closed for call in caller.unanswered]
-        for caller in self.callers:
-            self._leave(caller, True)
+        self.leave_all()
         loop.run_for(70)
         assert self.broken == []
         assert world.errors == []
@@ -363,6 +363,11 @@ class Chaos:
             assert twice == []
         world.check()
         self._nothing_left(open_calls)
+
+    def leave_all(self) -> None:
+        """Every caller goes."""
+        for caller in self.callers:
+            self._leave(caller, True)
 
     def _all(self) -> list[Received]:
         return [received for member in self.members for received in member.requests]
@@ -394,7 +399,8 @@ def run(seed: int) -> Chaos:
     return chaos
 
 
-def main() -> int:
+def runs(run: Callable[[int], Chaos]) -> int:
+    """The command line: as many seeds as are asked for; the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
@@ -412,4 +418,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs(run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import h2.config
@@ -14,6 +15,7 @@ from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.memory import MemoryConnecting, MemoryLoop
 from tests.flow.world import World, config
 
+HEADERS = 1
 GOAWAY = 7
 
 Fields = tuple[tuple[str, str], ...]
@@ -67,6 +69,7 @@ class H2Call:
         """When the response was complete, or the stream or its connection gone."""
         self.done = False
         """The response is complete."""
+        self.on_end: Callable[[H2Call], object] | None = None
         self.uncredited = 0
         self.slow = False
         """Only the connection's window is given back as bytes arrive; the stream's by :meth:`H2Caller.take_slowly`."""
@@ -93,6 +96,13 @@ class H2Call:
         assert self.ended is not None
         return self.ended - self.at
 
+    def end(self, now: float) -> None:
+        """Nothing more will come."""
+        if self.ended is None:
+            self.ended = now
+            if self.on_end is not None:
+                self.on_end(self)
+
 
 class H2Caller:
     """One connection. Requests may be made before it is established.
@@ -118,11 +128,15 @@ class H2Caller:
         self.goaways: list[tuple[int, int]] = []
         """(last stream, code) of each."""
         self.calls: dict[int, H2Call] = {}
+        self.uploads: dict[H2Call, bytes] = {}
+        """What waits for windows, see :meth:`upload`."""
         self.raw = bytearray()
+        self.keeps_raw = True
         self._buf = b""
         self.before = b""
         """What has to be sent in front of the preface, or of what follows it."""
         self._early: list[bytes] = []
+        self._cancelled: set[int] = set()
         config = h2.config.H2Configuration(
             client_side=True, header_encoding="latin-1", validate_outbound_headers=False
         )
@@ -195,6 +209,27 @@ class H2Caller:
         self.conn.send_data(call.stream, pieces[-1], end_stream=end)
         self.flush()
 
+    def upload(self, call: H2Call, body: bytes) -> None:
+        """Send a body and its end as windows allow."""
+        self.uploads[call] = body
+        self._more_uploads()
+        self.flush()
+
+    def _more_uploads(self) -> None:
+        for call, body in list(self.uploads.items()):
+            if call.ended is not None:
+                del self.uploads[call]
+                continue
+            room = min(self.room(call), len(body))
+            while room > 0:
+                piece = body[: min(room, self.conn.max_outbound_frame_size)]
+                body = body[len(piece) :]
+                room -= len(piece)
+                self.conn.send_data(call.stream, piece, end_stream=not body)
+            self.uploads[call] = body
+            if not body:
+                del self.uploads[call]
+
     def finish(self, call: H2Call, trailers: Fields = ()) -> None:
         """End a request, with trailers if there are any."""
         if trailers:
@@ -209,7 +244,8 @@ class H2Caller:
 
     def cancel(self, call: H2Call, code: int = 8) -> None:
         self.conn.reset_stream(call.stream, code)
-        call.ended = self.loop.now()
+        self._cancelled.add(call.stream)
+        call.end(self.loop.now())
         self.flush()
 
     def give_back(self, call: H2Call, size: int) -> None:
@@ -232,7 +268,8 @@ class H2Caller:
     # -- what it gets ---------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.raw += data
+        if self.keeps_raw:
+            self.raw += data
         if self.before:
             data = self._upgrade(data)
             if not data:
@@ -247,8 +284,14 @@ class H2Caller:
                 # To the h2 library it is the end of the connection.
                 self.goaways.append((int.from_bytes(frame[9:13], "big"), int.from_bytes(frame[13:17], "big")))
                 continue
+            if frame[3] == HEADERS and int.from_bytes(frame[5:9], "big") in self._cancelled:
+                # To the h2 library a 1xx on such a stream is an error; its fields still count for HPACK.
+                self.conn.decoder.decode(frame[9:], raw=True)
+                continue
             for event in self.conn.receive_data(frame):
                 self._on(event)
+        if self.uploads:
+            self._more_uploads()
         self.flush()
 
     def _upgrade(self, data: bytes) -> bytes:
@@ -280,25 +323,24 @@ class H2Caller:
             call.trailers = event.headers
         elif isinstance(event, h2.events.StreamEnded):
             call.done = True
-            call.ended = now
+            call.end(now)
         elif isinstance(event, h2.events.StreamReset):
             call.reset = int(event.error_code or 0)
-            if call.ended is None:
-                call.ended = now
+            call.end(now)
 
     def eof_received(self) -> None:
-        self._gone()
+        self.gone()
         self.transport.close()
 
     def connection_lost(self, error: OSError | None) -> None:
         self.lost = error
-        self._gone()
+        self.gone()
 
-    def _gone(self) -> None:
+    def gone(self) -> None:
+        """The connection has ended, and with it every call."""
         self.closed = True
-        for call in self.calls.values():
-            if call.ended is None:
-                call.ended = self.loop.now()
+        for call in list(self.calls.values()):
+            call.end(self.loop.now())
 
     def writable(self) -> None:
         pass
