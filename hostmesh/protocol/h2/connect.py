@@ -1,8 +1,11 @@
 """Extended CONNECT (RFC 8441) and the Upgrade of HTTP/1.1, each said in the words of the other.
 
 Within hostmesh there is one form: a request with the method GET whose ``upgrade`` names the protocol, whatever it came
-as, so that identifiers, policies and endpoints see the same request from both kinds of callers. RFC 8441 section 5:
-``Sec-WebSocket-Key`` and ``-Accept`` prove the HTTP/1.1 handshake only, and have no place in HTTP/2.
+as, so that identifiers, policies and endpoints see the same request from both kinds of callers.
+
+``Sec-WebSocket-Key`` and ``-Accept`` prove the HTTP/1.1 handshake, and in HTTP/2 nobody looks at them (RFC 8441 section
+5), so they are made here for a peer that needs them and has none. Where somebody did send a key it passes, and is
+answered: Envoy, for one, makes an Upgrade of an extended CONNECT and the other way round without touching either field.
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ACCEPT = b"sec-websocket-accept"
 _KEY = b"sec-websocket-key"
-_HANDSHAKE = frozenset({_KEY})
 _SWITCHED = (b":status", b"200")
 
 
@@ -47,9 +49,7 @@ def as_upgrade(head: H2RequestHead) -> H2RequestHead:
     pseudo = [(b":method", b"GET"), (b":path", head.target), (b":scheme", head.scheme)]
     if head.host:
         pseudo.append((b":authority", head.host))
-    # A key has no meaning here, and the endpoint gets one of ours.
-    regular = [pair for pair in head.pairs if pair[0] != _KEY]
-    asked = H2RequestHead([*pseudo, *regular], True)
+    asked = H2RequestHead([*pseudo, *head.pairs], True)
     asked.upgrade = head.protocol
     return asked
 
@@ -66,7 +66,7 @@ def connect_pairs(
 ) -> list[tuple[bytes, bytes]]:
     """The header list that asks an HTTP/2 endpoint for the first protocol in ``upgrade``; the rest as for
     :func:`heads.request_pairs`."""
-    pairs = request_pairs(head, extra, target=target, host=host, clear=clear, drop=drop | _HANDSHAKE)
+    pairs = request_pairs(head, extra, target=target, host=host, clear=clear, drop=drop)
     # :method comes first; pseudo fields before all others.
     return [(b":method", b"CONNECT"), (b":protocol", protocols(upgrade)[0]), *pairs[1:]]
 
@@ -74,9 +74,11 @@ def connect_pairs(
 def key_lines(head: RequestHead, upgrade: bytes, rng: Random) -> tuple[bytes, bytes]:
     """For an HTTP/1.1 endpoint, what a caller in HTTP/2 does not send: (key, the lines that are missing).
 
-    Both are empty if the head came as HTTP/1.1 or no WebSocket is asked for.
+    Both are empty if the head came as HTTP/1.1 or with a key, or no WebSocket is asked for.
     """
     if head.version != VERSION or WEBSOCKET not in [each.lower() for each in protocols(upgrade)]:
+        return b"", b""
+    if head.get(_KEY) is not None:
         return b"", b""
     key = new_key(rng)
     lines = b"Sec-WebSocket-Key: %b\r\n" % key
@@ -102,15 +104,26 @@ def switch_lines(
     extra = upgrade_lines(protocol) + extra
     if head.version != VERSION:
         return response_head(head, extra, clear=clear)
-    key = asked.get(_KEY)
-    if protocol.lower() == WEBSOCKET and key is not None:
+    key = _key_of(asked, protocol)
+    if key is not None:
         extra = b"Sec-WebSocket-Accept: %b\r\n" % accept_of(key) + extra
     lines = response_head(head, b"", framing=UNTIL_CLOSE, clear=clear).split(b"\r\n")[1:-2]
     kept = [b"%b\r\n" % line for line in lines if line.partition(b":")[0].lower() != _ACCEPT]
     return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (b"".join(kept), extra)
 
 
-def switch_pairs(head: ResponseHead, *, clear: bool) -> list[tuple[bytes, bytes]]:
-    """The 200 for a caller in HTTP/2; ``head`` is what the endpoint said, of either version."""
+def switch_pairs(
+    asked: RequestHead, head: ResponseHead, protocol: bytes, *, clear: bool
+) -> list[tuple[bytes, bytes]]:
+    """The 200 for a caller in HTTP/2 that asked with ``asked``; ``head`` is what the endpoint said, in either."""
     pairs = response_pairs(head, framing=UNTIL_CLOSE, clear=clear)
-    return [_SWITCHED, *(pair for pair in pairs[1:] if pair[0] != _ACCEPT)]
+    switched = [_SWITCHED, *(pair for pair in pairs[1:] if pair[0] != _ACCEPT)]
+    key = _key_of(asked, protocol)
+    if key is not None:
+        said = head.get(_ACCEPT) if head.version != VERSION else None
+        switched.append((_ACCEPT, accept_of(key) if said is None else said))
+    return switched
+
+
+def _key_of(asked: RequestHead, protocol: bytes) -> bytes | None:
+    return asked.get(_KEY) if protocol.lower() == WEBSOCKET else None

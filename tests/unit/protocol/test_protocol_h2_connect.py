@@ -70,10 +70,8 @@ def test_keys_are_sixteen_bytes_and_differ() -> None:
 
 
 def test_an_extended_connect_is_a_request_for_an_upgrade() -> None:
-    """GET, no body, the fields as they were; a key would mean nothing."""
-    head = as_upgrade(
-        h2_connect((b"origin", b"x"), (b"sec-websocket-key", KEY), (b"sec-websocket-version", b"13"))
-    )
+    """GET, no body, the fields as they were."""
+    head = as_upgrade(h2_connect((b"origin", b"x"), (b"sec-websocket-version", b"13")))
 
     assert (head.method, head.target, head.host, head.upgrade) == (b"GET", b"/chat?a", b"web", b"websocket")
     assert (head.content_length, head.scheme, head.protocol) == (0, b"https", None)
@@ -82,12 +80,11 @@ def test_an_extended_connect_is_a_request_for_an_upgrade() -> None:
 
 @pytest.mark.parametrize("version", ["h1", "h2"])
 def test_what_an_http2_endpoint_is_asked(version: str) -> None:
-    """CONNECT with the first protocol of the list, pseudo fields in front, no field of the HTTP/1.1 handshake."""
+    """CONNECT with the first protocol of the list, pseudo fields in front, nothing that belongs to one hop."""
     if version == "h1":
         head = h1_request(
             b"Connection: Upgrade",
             b"Upgrade: websocket",
-            b"Sec-WebSocket-Key: " + KEY,
             b"Sec-WebSocket-Version: 13",
         )
     else:
@@ -115,7 +112,7 @@ def test_what_an_http2_endpoint_is_asked(version: str) -> None:
 
 
 def test_what_an_http1_endpoint_is_sent_for_a_caller_in_http2() -> None:
-    """A key, and a version if the caller gave none; nothing for callers in HTTP/1.1 and for other protocols."""
+    """A key, and a version if the caller gave none; nothing for those who have sent one, and for other protocols."""
     rng = Random(1)
     with_version = as_upgrade(h2_connect((b"sec-websocket-version", b"13")))
     without = as_upgrade(h2_connect())
@@ -126,6 +123,7 @@ def test_what_an_http1_endpoint_is_sent_for_a_caller_in_http2() -> None:
     assert lines == b"Sec-WebSocket-Key: %b\r\n" % key
     assert other_lines == b"Sec-WebSocket-Key: %b\r\nSec-WebSocket-Version: 13\r\n" % other_key
     assert key_lines(with_version, b"spdy/3.1", rng) == (b"", b"")
+    assert key_lines(as_upgrade(h2_connect((b"sec-websocket-key", KEY))), b"websocket", rng) == (b"", b"")
     assert key_lines(h1_request(b"Sec-WebSocket-Key: " + KEY), b"websocket", rng) == (b"", b"")
 
 
@@ -181,14 +179,27 @@ def test_the_answer_of_an_http1_endpoint_passes() -> None:
 
 
 def test_the_answer_to_a_caller_in_http2() -> None:
-    """200, without what proves or frames anything in HTTP/1.1."""
+    """200, without what proves or frames anything in HTTP/1.1; a key that came in HTTP/2 is answered."""
+    asked = as_upgrade(h2_connect())
+    with_key = as_upgrade(h2_connect((b"sec-websocket-key", KEY)))
     h1 = h1_switch(b"Sec-WebSocket-Accept: " + ACCEPT, b"Sec-WebSocket-Protocol: chat", b"l5d-x: 1")
     h2 = h2_ok((b"sec-websocket-protocol", b"chat"), (b"content-length", b"5"))
 
-    assert switch_pairs(h1, clear=False) == [
+    assert switch_pairs(asked, h1, b"websocket", clear=False) == [
         (b":status", b"200"),
         (b"sec-websocket-protocol", b"chat"),
         (b"l5d-x", b"1"),
     ]
-    assert switch_pairs(h1, clear=True) == [(b":status", b"200"), (b"sec-websocket-protocol", b"chat")]
-    assert switch_pairs(h2, clear=False) == [(b":status", b"200"), (b"sec-websocket-protocol", b"chat")]
+    assert switch_pairs(asked, h1, b"websocket", clear=True) == [
+        (b":status", b"200"),
+        (b"sec-websocket-protocol", b"chat"),
+    ]
+    assert switch_pairs(asked, h2, b"websocket", clear=False) == [
+        (b":status", b"200"),
+        (b"sec-websocket-protocol", b"chat"),
+    ]
+    for head in (h1, h2):
+        assert switch_pairs(with_key, head, b"websocket", clear=False)[-1] == (
+            b"sec-websocket-accept",
+            ACCEPT,
+        )
