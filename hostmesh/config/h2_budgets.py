@@ -18,9 +18,15 @@ class H2BudgetsConfig:
 
     max_resets: Positive = 100
     """Streams within ``resetMs`` that the peer resets before they are answered, or that it makes us reset by its errors
-    (CVE-2023-44487, CVE-2025-8671). Ten a second is far above what deadlines do, far below what an attack needs."""
+    (CVE-2023-44487, CVE-2025-8671). Ten a second is far above what impatient callers do, far below what an attack
+    needs."""
     reset_ms: Timeout = 10_000
     """Milliseconds over which resets are counted."""
+    early_reset_ms: Timeout = 1_000
+    """Milliseconds after its request from which on a reset is a deadline's and does not count."""
+    tolerated_reset_percent: Annotated[int, Bounds(0, 100, "percent")] = 10
+    """The part of the streams opened meanwhile that may be reset at any rate: on a connection that many callers share,
+    as between two proxies, some of them always leave."""
     max_reset_percent: Annotated[int, Bounds(1, 100, "percent")] = 50
     """The part of all streams of a connection that may have been reset so, once there were more than 200."""
     max_header_block_bytes: Positive = 16_384
@@ -44,6 +50,8 @@ class H2BudgetsConfig:
         return Budgets(
             max_resets=self.max_resets,
             reset_seconds=self.reset_ms / 1000,
+            early_reset_seconds=self.early_reset_ms / 1000,
+            tolerated_reset_part=self.tolerated_reset_percent / 100,
             max_reset_part=self.max_reset_percent / 100,
             max_block=self.max_header_block_bytes,
             max_continuations=self.max_continuations,

@@ -15,9 +15,18 @@ class Budgets:
     """Bounds of one connection. Numbers are counts unless they say otherwise."""
 
     max_resets: int = 100
-    """Streams reset before they were answered, and streams that we had to reset, per ``reset_seconds`` (H1,
-    H2). Ten a second is far above what deadlines and impatient callers do to one connection, and far below
-    what an attack needs.
+    """Streams reset soon and unanswered, and streams that we had to reset, per ``reset_seconds`` (H1, H2). Ten a
+    second is far above what impatient callers do to one connection, and far below what an attack needs.
+    """
+
+    early_reset_seconds: float = 1.0
+    """A reset later than this after its request is a deadline's, not an attack's: one who lets a stream be that old
+    is held by ``max_concurrent_streams``. A proxy in front of us carries the deadlines of many callers.
+    """
+
+    tolerated_reset_part: float = 0.1
+    """The part of the streams opened meanwhile that may be reset at any rate: on a connection that many callers
+    share some of them always leave, and an attack would have to pay with nine requests for each reset.
     """
 
     reset_seconds: float = 10.0
@@ -94,8 +103,8 @@ class Meter:
         self._tokens = float(budgets.control_burst)
         self._stamp = 0.0
         self._allowed = 0
-        # The times of the latest resets; full and young means over the rate.
-        self._resets: deque[float] = deque(maxlen=budgets.max_resets + 1)
+        # Of the latest resets: when, and after how many streams. Full and young means over the rate.
+        self._resets: deque[tuple[float, int]] = deque(maxlen=budgets.max_resets + 1)
         self.streams = 0
         """Streams of this connection so far; whoever opens one adds it."""
         self.resets = 0
@@ -127,20 +136,31 @@ class Meter:
         """We sent HEADERS or DATA frames, which a peer may rightly answer with control frames."""
         self._allowed += frames * self._budgets.control_per_frame
 
+    def left(self, now: float, opened: float) -> None:
+        """The peer reset a stream that it had opened then and that has no answer (H1)."""
+        if now - opened < self._budgets.early_reset_seconds:
+            self.reset(now)
+
     def reset(self, now: float) -> None:
-        """A stream was reset by the peer before it was answered, or by us for an error of the peer's (H1, H2)."""
+        """A stream was reset by the peer early and unanswered, or by us for an error of the peer's (H1, H2)."""
         self.resets += 1
-        self._resets.append(now)
+        self._resets.append((now, self.streams))
 
     def check(self) -> None:
         """Judge the resets counted so far."""
         budgets = self._budgets
-        times = self._resets
-        if len(times) > budgets.max_resets and times[-1] - times[0] < budgets.reset_seconds:
-            raise self._fault(
-                Reason.LIMIT_RESETS,
-                f"more than {budgets.max_resets} streams reset within {budgets.reset_seconds:g} s",
-            )
+        latest = self._resets
+        if len(latest) > budgets.max_resets:
+            began, before = latest[0]
+            opened = self.streams - before
+            if (
+                latest[-1][0] - began < budgets.reset_seconds
+                and budgets.max_resets > budgets.tolerated_reset_part * opened
+            ):
+                raise self._fault(
+                    Reason.LIMIT_RESETS,
+                    f"more than {budgets.max_resets} streams reset within {budgets.reset_seconds:g} s",
+                )
         if self.streams > budgets.reset_part_streams and self.resets > budgets.max_reset_part * self.streams:
             raise self._fault(
                 Reason.LIMIT_RESETS,

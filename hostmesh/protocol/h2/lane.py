@@ -169,6 +169,7 @@ class LaneEngine(LaneControl):
         self._last_peer = stream
         record = self._streams[stream] = LaneStream(b"", self._initial_window, self._initial_room)
         record.headed = True
+        record.opened = self._now
         record.expected = expected
         if end:
             record.receiving = False
@@ -182,6 +183,7 @@ class LaneEngine(LaneControl):
         self._last_peer = stream
         record = self._streams[stream] = LaneStream(b"", self._initial_window, self._initial_room)
         record.headed = record.silent = True
+        record.opened = self._now
         record.receiving = not end
         self._meter.reset(self._now)
         if not doomed:

@@ -138,7 +138,7 @@ class LaneControl(LaneSending):
         if not self._client_side:
             self._meter.control(self._now)
             if not record.answered:
-                self._meter.reset(self._now)
+                self._meter.left(self._now, record.opened)
         self._forget(stream, RESET_BY_PEER)
         if not record.silent:
             self._listener.on_reset(stream, int.from_bytes(each.payload, "big"))

@@ -45,6 +45,9 @@ BLAMING: Final = frozenset(
 )
 
 
+_LONG_AGO: Final = float("-inf")
+
+
 class LaneStream:
     """What is known of a stream that is open or half-closed. Of closed ones only how they ended is, for a while."""
 
@@ -53,6 +56,7 @@ class LaneStream:
         "expected",
         "headed",
         "method",
+        "opened",
         "owed",
         "received",
         "receiving",
@@ -70,6 +74,8 @@ class LaneStream:
         """Octets that the peer may still send."""
         self.owed = 0
         """Octets of ``room`` to be given back."""
+        self.opened = _LONG_AGO
+        """When the peer's request came, in seconds; long ago if that does not matter."""
         self.expected = -1
         """Body octets that the peer's head has declared, -1 for none."""
         self.received = 0

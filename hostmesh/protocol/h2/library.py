@@ -195,7 +195,7 @@ class LibraryEngine(LibraryHeads):
         if not self._client_side:
             self._meter.control(self._now)
             if not record.answered:
-                self._meter.reset(self._now)
+                self._meter.left(self._now, record.opened)
         self._feed(each)
         self._forget(stream, RESET_BY_PEER)
         if not record.silent:

@@ -110,6 +110,7 @@ class LibraryHeads(LibraryBase):
         self._feed(Frame(frames.HEADERS, flags, stream, _REQUEST_BLOCK, 0))
         record = self._streams[stream] = Stream(method)
         record.headed = True
+        record.opened = self._now
         record.remote_end = end
         self._last_peer = stream
         return record

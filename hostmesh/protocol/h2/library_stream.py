@@ -21,6 +21,7 @@ class Stream:
         "headed",
         "local_end",
         "method",
+        "opened",
         "received",
         "remote_end",
         "silent",
@@ -40,5 +41,7 @@ class Stream:
         self.remote_end = False
         self.silent = silent
         """The listener hears nothing of what the peer sends on it."""
+        self.opened = float("-inf")
+        """When the peer's request came, in seconds; long ago if that does not matter."""
         self.uncredited = 0
         """Octets consumed and not yet given back."""

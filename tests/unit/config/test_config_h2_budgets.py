@@ -29,8 +29,9 @@ def test_the_keys_have_the_defaults_of_the_engines() -> None:
 def test_every_key_reaches_the_engines(protocol: str) -> None:
     """Each key of a server and of a client changes one budget, in its unit."""
     keys = (
-        "{maxResets: 1, resetMs: 2000, maxResetPercent: 3, maxHeaderBlockBytes: 4, maxContinuations: 5, "
-        "maxHeaderFields: 6, headerMs: 7000, controlFramesPerSecond: 8, controlFrameBurst: 9, maxStreams: 10}"
+        "{maxResets: 1, resetMs: 2000, earlyResetMs: 11, toleratedResetPercent: 12, maxResetPercent: 3, "
+        "maxHeaderBlockBytes: 4, maxContinuations: 5, maxHeaderFields: 6, headerMs: 7000, "
+        "controlFramesPerSecond: 8, controlFrameBurst: 9, maxStreams: 10}"
     )
     built = router(
         f"{{protocol: {protocol}, servers: [{{h2Budgets: {keys}}}], client: {{h2Budgets: {keys}}}}}"
@@ -40,6 +41,8 @@ def test_every_key_reaches_the_engines(protocol: str) -> None:
         DEFAULT_BUDGETS,
         max_resets=1,
         reset_seconds=2.0,
+        early_reset_seconds=0.011,
+        tolerated_reset_part=0.12,
         max_reset_part=0.03,
         max_block=4,
         max_continuations=5,

@@ -34,7 +34,7 @@ def test_h1_the_101st_reset_within_ten_seconds_is_too_much() -> None:
 
 
 def test_h1_resets_are_forgotten_after_ten_seconds() -> None:
-    """H1: ten resets a second go on for ever while most streams are answered."""
+    """H1: ten resets a second go on for ever while more streams are answered."""
     meter = Meter(DEFAULT_BUDGETS, False)
 
     for number in range(10_000):
@@ -43,6 +43,40 @@ def test_h1_resets_are_forgotten_after_ten_seconds() -> None:
         meter.check()
 
     assert meter.resets == 10_000
+
+
+def test_h1_a_tenth_of_many_streams_may_be_reset_at_any_rate() -> None:
+    """H1: where many callers share a connection some always leave: 500 resets a second of 5,000 streams."""
+    busy = Meter(DEFAULT_BUDGETS, False)
+    for number in range(10_000):
+        busy.streams += 10
+        busy.reset(number * 0.002)
+        busy.check()
+
+    assert busy.resets == 10_000
+
+
+def test_h1_more_than_a_tenth_of_many_streams_may_not() -> None:
+    """H1: at the same rate, one of nine is too much."""
+    busy = Meter(DEFAULT_BUDGETS, False)
+    with pytest.raises(ConnectionFault, match="streams reset within"):  # noqa: PT012 - which one is too much is not the point
+        for number in range(1000):
+            busy.streams += 9
+            busy.reset(number * 0.002)
+            busy.check()
+
+
+def test_h1_late_resets_do_not_count() -> None:
+    """H1: a second after its request a reset is a deadline's: a silent endpoint must not cost all their connection."""
+    late = Meter(DEFAULT_BUDGETS, False)
+    for number in range(1000):
+        late.streams += 1
+        late.left(number * 0.01 + 1.001, number * 0.01)
+        late.check()
+    early = Meter(DEFAULT_BUDGETS, False)
+    early.left(0.99, 0.0)
+
+    assert (late.resets, early.resets) == (0, 1)
 
 
 def test_h1_more_than_half_of_many_streams_reset_is_too_much() -> None:

@@ -103,6 +103,18 @@ def test_h1_resets_spread_over_time_are_free(engine_class: EngineClass) -> None:
     assert connection.fault is None
 
 
+def test_h1_deadlines_that_pass_are_free(engine_class: EngineClass) -> None:
+    """H1: behind a proxy the deadlines of all callers end on one connection: ninety a second, each a second old."""
+    connection = Connection(engine_class)
+    for stream in range(1, 2001, 2):
+        connection.now += 0.011
+        connection.request(stream)
+        if stream > 190:
+            connection.feed(rst(stream - 190))
+
+    assert (connection.fault, len(connection.heard.said("reset"))) == (None, 905)
+
+
 def test_h1_a_slow_flood_of_resets_ends_the_connection(engine_class: EngineClass) -> None:
     """H1: below the rate, but more than half of more than 200 streams."""
     connection = Connection(engine_class)
