@@ -18,7 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hostmesh.protocol.h2.engines import ENGINES
 from tests.bench.cases import CASES, MEMORY
+from tests.bench.h2_proxies import H2Hostmesh
 from tests.bench.proxies import KINDS
 from tests.bench.report import print_environment, print_report
 from tests.bench.run import Bench
@@ -30,12 +32,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short runs, one round: a first impression")
     parser.add_argument("--seconds", type=float, help="length of one measurement (5)")
     parser.add_argument("--rounds", type=int, help="measurements of each case and proxy (3)")
+    parser.add_argument("--h2-engine", choices=ENGINES, help="hostmesh's engine in cases of HTTP/2")
     parser.add_argument("--json", type=Path, help="also write every measurement to this file")
     parser.add_argument(
         "--nice", type=int, default=0, help="priority of everything measured (-15 on a busy machine)"
     )
     options = parser.parse_args()
     os.nice(options.nice)
+    H2Hostmesh.engine = options.h2_engine
 
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:

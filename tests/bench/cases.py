@@ -13,7 +13,8 @@ class Case:
     title: str
     requests: str
     """``plain``, ``big`` (64 KB answers), ``upload`` (1 MB bodies), ``varied`` (50 names, 600-900 byte heads)
-    or ``websocket`` (echoed messages).
+    ``websocket`` (echoed messages), ``stream``; to endpoints of HTTP/2: ``h2`` (h2load, always the same),
+    ``h2-varied`` (different in each), ``h1-varied`` (from HTTP/1.1 callers) or ``grpc`` (unary calls).
     """
     connections: int
     rate: float | None = None
@@ -27,13 +28,22 @@ class Case:
     disturbance: str | None = None
     """``storm``: a namer's files change all the time; ``endpoints``: 40,000 endpoints are loaded."""
 
+    streams: int = 0
+    """Requests at once on each connection, HTTP/2 and gRPC."""
+
     connections_only: bool = False
     """The proxies carry connections, not requests."""
+
+    @property
+    def endpoints_speak_h2(self) -> bool:
+        return self.requests in ("h2", "h2-varied", "h1-varied", "grpc")
 
     @property
     def topology(self) -> str:
         if self.connections_only:
             return "tcp"
+        if self.endpoints_speak_h2:
+            return "h2"
         if self.disturbance == "endpoints":
             return "large"
         return "many" if self.requests == "varied" else "one"
@@ -152,6 +162,73 @@ CASES += (
         requests="stream",
         connections=8,
         connections_only=True,
+    ),
+)
+
+CASES += (
+    Case(
+        name="h2-8x16",
+        title="h2c to h2c, 8 connections x 16 streams, always the same (h2load)",
+        requests="h2",
+        connections=8,
+        streams=16,
+    ),
+    Case(
+        name="h2-1x1",
+        title="h2c to h2c, 1 connection x 1 stream, always the same (h2load)",
+        requests="h2",
+        connections=1,
+        streams=1,
+    ),
+    Case(
+        name="h2-8x16-varied",
+        title="h2c to h2c, 8 connections x 16 streams, 600-900 B heads with new paths, trace ids and cookies",
+        requests="h2-varied",
+        connections=8,
+        streams=16,
+    ),
+    Case(
+        name="h2-1x1-varied",
+        title="h2c to h2c, 1 connection x 1 stream, varied heads",
+        requests="h2-varied",
+        connections=1,
+        streams=1,
+    ),
+    Case(
+        name="h2-rate-1000-varied",
+        title=f"h2c to h2c, fixed 1,000/s, {RATE_CONNECTIONS} connections, varied heads",
+        requests="h2-varied",
+        connections=RATE_CONNECTIONS,
+        streams=100,
+        rate=1000,
+    ),
+    Case(
+        name="h1-h2-128-varied",
+        title="HTTP/1.1 to h2c, 128 connections, varied heads",
+        requests="h1-varied",
+        connections=128,
+    ),
+    Case(
+        name="h1-h2-1-varied",
+        title="HTTP/1.1 to h2c, 1 connection, varied heads",
+        requests="h1-varied",
+        connections=1,
+        rate=0,
+    ),
+    Case(
+        name="grpc-8x16",
+        title="gRPC unary, grpcio on both sides, 8 connections x 16 calls, metadata of their own",
+        requests="grpc",
+        connections=8,
+        streams=16,
+    ),
+    Case(
+        name="grpc-rate-1000",
+        title=f"gRPC unary, fixed 1,000/s, {RATE_CONNECTIONS} connections, metadata of their own",
+        requests="grpc",
+        connections=RATE_CONNECTIONS,
+        streams=100,
+        rate=1000,
     ),
 )
 

@@ -44,7 +44,7 @@ def compile_tools() -> None:
     """Build the tools whose source is newer than the binary."""
     compiler = installed("gcc", "gcc libc6-dev")
     BUILD.mkdir(parents=True, exist_ok=True)
-    for name in ("answer", "openload", "websocket"):
+    for name in ("answer", "h2", "openload", "websocket"):
         source, binary = HERE / f"{name}.c", BUILD / name
         if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
             subprocess.run([compiler, "-O2", "-o", str(binary), str(source)], check=True)
@@ -62,14 +62,15 @@ class Endpoint:
 
     def __init__(self, core: int, size: int | None) -> None:
         self.port = free_port()
-        if size is None:
-            command = on_core(core, str(BUILD / "websocket"), "echo", str(self.port))
-        else:
-            command = on_core(core, str(BUILD / "answer"), str(self.port), str(size))
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(self.command(core, size), stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         if self.process.stdout.readline() != b"ready\n":
             raise RuntimeError("the endpoint did not start")
+
+    def command(self, core: int, size: int | None) -> list[str]:
+        if size is None:
+            return on_core(core, str(BUILD / "websocket"), "echo", str(self.port))
+        return on_core(core, str(BUILD / "answer"), str(self.port), str(size))
 
     def count(self) -> int:
         """Requests or messages answered so far."""

@@ -7,7 +7,9 @@ import statistics
 import sys
 from collections.abc import Callable
 
+from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from tests.bench.cases import CASES
+from tests.bench.h2_proxies import H2Hostmesh
 from tests.bench.proxies import KINDS
 from tests.bench.run import Bench, Memory, Results
 
@@ -21,6 +23,7 @@ def print_environment(bench: Bench) -> None:
         f"proxy on core {bench.proxy_core}, load and endpoints on core {bench.load_core}; "
         f"{bench.rounds} x {bench.seconds:g} s per measurement, medians"
     )
+    print(f"HTTP/2 engine of hostmesh: {H2Hostmesh.engine or DEFAULT_ENGINE}")
 
 
 def print_report(results: Results) -> None:
@@ -133,6 +136,7 @@ def goal_values(results: Results) -> list[tuple[str, float | None, float]]:
     limits = {"sat-32": 0.5, "sat-512": 0.9, "sat-32-64k": 0.9, "sat-512-64k": 0.9, "upload": 0.9}
     limits |= {"sat-32-varied": 0.5, "sat-512-varied": 0.9}
     limits |= {f"ws-{size}-{connections}": 0.5 for size in (64, 4096) for connections in (32, 512)}
+    limits |= {"h2-8x16-varied": 0.5, "h2-rate-1000-varied": 0.8, "grpc-8x16": 0.7, "grpc-rate-1000": 0.8}
     limits |= {"rate-1000": 0.7, "rate-200": 0.9, "rate-1000-varied": 0.7, "rate-200-varied": 0.9}
     return [
         *(

@@ -13,6 +13,9 @@ from attrs import asdict, define, field, frozen
 
 from tests.bench import requests
 from tests.bench.cases import CASES, MEMORY, Case
+from tests.bench.h2_load import GrpcEndpoint, H2Peers, grpc_calls, h2, h2load
+from tests.bench.h2_proxies import H2_KINDS
+from tests.bench.h2_requests import write_frames
 from tests.bench.load import (
     Endpoint,
     HeldConnections,
@@ -109,6 +112,7 @@ class Bench:
     big: Endpoint = field(init=False)
     echo: Endpoint = field(init=False)
     source: Source = field(init=False)
+    h2: H2Peers = field(init=False)
     results: Results = field(factory=Results)
 
     def run(self, proxies: list[str], cases: list[str]) -> Results:
@@ -126,7 +130,10 @@ class Bench:
             if any(case.connections_only for case in chosen):
                 self.source = Source(self.load_core)
                 stack.callback(self.source.stop)
-            for topology in ("one", "many", "large", "tcp"):
+            if any(case.endpoints_speak_h2 for case in chosen):
+                self.h2 = H2Peers(self.load_core)
+                stack.callback(self.h2.stop)
+            for topology in ("one", "many", "large", "tcp", "h2"):
                 self.run_topology(topology, proxies, [c for c in chosen if c.topology == topology])
             if MEMORY in cases:
                 for name in proxies:
@@ -134,7 +141,7 @@ class Bench:
         return self.results
 
     def write_requests(self) -> None:
-        """The four kinds of requests, in both formats."""
+        """The kinds of requests, in their formats."""
         kinds = {
             "plain": requests.plain("web"),
             "big": requests.plain("big"),
@@ -145,6 +152,10 @@ class Bench:
             requests.write_templates(self.folder / f"{name}.bin", content)
             if name in ("upload", "varied"):
                 requests.write_lua(self.folder / f"{name}.lua", content)
+        heads = requests.varied(["web"])
+        write_frames(self.folder / "h2-varied.bin", heads)
+        requests.write_templates(self.folder / "h1-varied.bin", heads)
+        requests.write_lua(self.folder / "h1-varied.lua", heads)
 
     def topology(self, name: str) -> Topology:
         """Endpoints are addresses of 127.0.0.0/8 at the port of one ``answer``."""
@@ -152,6 +163,8 @@ class Bench:
         if name == "tcp":
             answers = [("127.0.0.1", small), ("127.0.0.2", small)]
             return {ANSWER: answers, STREAM: [("127.0.0.1", self.source.port)]}
+        if name == "h2":
+            return self.h2.topology()
         if name == "many":
             return {
                 service: [(f"127.1.{n}.{e + 1}", small) for e in range(ENDPOINTS_PER_NAME)]
@@ -194,7 +207,9 @@ class Bench:
         """A running proxy, or None with the reason in the results."""
         if name in self.results.absent:
             return None
-        kinds = TCP_KINDS if topology == "tcp" else KINDS
+        kinds = {"tcp": TCP_KINDS, "h2": H2_KINDS}.get(topology, KINDS)
+        if name not in kinds:
+            return None
         proxy = kinds[name](self.folder / topology, self.proxy_core)
         try:
             proxy.start(self.topology(topology))
@@ -208,7 +223,7 @@ class Bench:
         if case.disturbance == "endpoints":
             self.touch_all(proxy)
         self.load(case, proxy, max(1.0, self.seconds / 4))
-        endpoint = {"big": self.big, "websocket": self.echo}.get(case.requests, self.small)
+        endpoint = self.endpoint_of(case)
         with Storm(proxy, self.topology("one"), active=case.disturbance == "storm"):
             if case.disturbance and self.idle_seconds >= PAUSE_WINDOW_SECONDS - 5:
                 proxy.forget_pauses()
@@ -226,12 +241,25 @@ class Bench:
             worst_pause_ms=proxy.worst_pause_ms(),
         )
 
+    def endpoint_of(self, case: Case) -> Endpoint | GrpcEndpoint:
+        """Who counts the requests of a case."""
+        if case.endpoints_speak_h2:
+            return self.h2.grpc if case.requests == "grpc" else self.h2.plain
+        return {"big": self.big, "websocket": self.echo}.get(case.requests, self.small)
+
     def load(self, case: Case, proxy: Proxy, seconds: float) -> Outcome:
         if case.requests == "websocket":
             return websocket(self.load_core, proxy.port, case.connections, seconds, case.message_bytes, "ws")
         if case.requests == "stream":
             return stream(self.load_core, proxy.streams, case.connections)
         file = self.folder / f"{case.requests}.bin"
+        core, port, connections, rate = self.load_core, proxy.port, case.connections, case.rate or 0.0
+        if case.requests == "grpc":
+            return grpc_calls(core, port, connections, case.streams, rate, seconds)
+        if case.requests == "h2":
+            return h2load(core, port, connections, case.streams, seconds, "web")
+        if case.requests == "h2-varied":
+            return h2(core, port, connections, case.streams, rate, seconds, file)
         if case.rate is not None:
             return openload(self.load_core, proxy.port, case.connections, case.rate, seconds, file)
         lua = self.folder / f"{case.requests}.lua"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hpack
 import pytest
 
 from tests.bench import requests
+from tests.bench.h2_load import H2Endpoint, h2
+from tests.bench.h2_requests import Encoder, write_frames
 from tests.bench.load import Endpoint, HeldConnections, compile_tools, openload
 from tests.bench.measure import cpu_seconds, family, resident_mb
 
@@ -86,3 +89,38 @@ def test_costs_of_another_process_can_be_read(tmp_path: Path) -> None:
         assert resident_mb(pids[:1]) > 0
     finally:
         endpoint.stop()
+
+
+def test_h2_frames_are_what_the_heads_say() -> None:
+    """A decoder reads from the frames what the HTTP/1.1 heads have, the first one from an empty table."""
+    heads = requests.varied(["web"], 5)
+    encoder, decoder = Encoder(), hpack.Decoder()
+
+    blocks = [encoder.frame(heads[0], first=True), *(encoder.frame(head, first=False) for head in heads)]
+
+    for head, frame in zip([heads[0], *heads], blocks, strict=True):
+        start, *lines = head.decode().rstrip("\r\n").split("\r\n")
+        fields = [tuple(line.split(": ", 1)) for line in lines]
+        path = start.split(" ")[1]
+        pseudo = [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", fields[0][1])]
+        expected = pseudo + [(name.lower(), value) for name, value in fields[1:]]
+        assert int.from_bytes(frame[:3], "big") == len(frame) - 9
+        assert decoder.decode(frame[9:]) == expected
+
+
+def test_h2_load_counts_as_its_endpoint_does(tmp_path: Path) -> None:
+    """Load and endpoint agree on the number of requests, at a rate and as fast as it goes."""
+    write_frames(tmp_path / "frames", requests.varied(["web"], 20))
+    core = CORE
+    endpoint = H2Endpoint(core, 64)
+    try:
+        open_loop = h2(core, endpoint.port, 3, 10, 500, 0.5, tmp_path / "frames")
+        counted = endpoint.count()
+        closed_loop = h2(core, endpoint.port, 3, 10, 0, 0.2, tmp_path / "frames")
+        both = endpoint.count()
+    finally:
+        endpoint.stop()
+
+    assert (open_loop.completed, open_loop.bad, counted) == (250, 0, 250)
+    assert (closed_loop.completed, closed_loop.bad) == (both - 250, 0)
+    assert closed_loop.completed > 100
