@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostmesh.naming.bound import BoundName
+from hostmesh.protocol.h2.heads import line_pairs
 from hostmesh.proxy.stats import Ledger, ScopeStats
 
 if TYPE_CHECKING:
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 class Branch:
     """A bound name as seen from one dst path: the client stack, the header lines and the per-service counters."""
 
-    __slots__ = ("client", "ledger", "lines", "name", "status_code")
+    __slots__ = ("client", "ledger", "lines", "name", "pairs", "status_code")
 
     def __init__(self, name: BoundName, client: ClientStack | None, lines: bytes, stats: ScopeStats) -> None:
         self.name = name
         self.client = client
         self.lines = lines
+        self.pairs = tuple(line_pairs(lines))
+        """The lines as HTTP/2 has them."""
         self.ledger = None if client is None else Ledger(client.stats, stats)
         """Counts attempts, in the scope of the client and in that of the service below it."""
         self.status_code = name.status_code

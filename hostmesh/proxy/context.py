@@ -31,6 +31,8 @@ VIA_H1 = b"Via: 1.1 hostmesh\r\n"
 VIA_H2 = b"Via: h2 hostmesh\r\n"
 """What a request came as, named as Linkerd 1 does."""
 
+VIA_PAIR = (b"via", b"h2 hostmesh")
+
 PLAIN_FIELDS = frozenset((b"host", b"content-length", b"te"))
 """Special fields of a head that say nothing to a hop."""
 
@@ -95,11 +97,13 @@ class PlainContext(Context):
         if ex.deadline is not None or (client is not None and client.attempt_timeout_ms is not None):
             ex.context = context = Context()
             context.trace = root_trace(router.trace_rng)
+            ex.trace_pairs = None
             return context.lines(ex, router, now)
         raw = router.trace_rng.getrandbits(128).to_bytes(16, "big")
         root = raw[8:]
         ex.reqid = reqid = hexlify(root)
         trace = b2a_base64(raw + root + bytes(8), newline=False)
+        ex.trace_pairs = ((b"l5d-reqid", reqid), (b"l5d-ctx-trace", trace), VIA_PAIR)
         return b"l5d-reqid: %b\r\nl5d-ctx-trace: %b\r\nVia: h2 hostmesh\r\n" % (reqid, trace)
 
 

@@ -31,6 +31,7 @@ from hostmesh.routing.retry import Nack, nack_of
 if TYPE_CHECKING:
     from hostmesh.naming.dtab import Dtab
     from hostmesh.protocol.h1_head import RequestHead, ResponseHead
+    from hostmesh.protocol.h2.engine import Pairs
     from hostmesh.proxy.branch import Branch
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.context import Context
@@ -60,6 +61,8 @@ class Exchange:
     """What the caller sent along; None when it sent nothing of the kind."""
     trace: bytes = b""
     """Lines with trace context to forward, made when the first attempt is dispatched."""
+    trace_pairs: Pairs | None = None
+    """The same for HTTP/2 where it was known as pairs."""
     reqid: bytes = b""
     deadline: float | None = None
     """On the loop's clock; the strictest of the caller's and our own timeouts."""
@@ -431,6 +434,7 @@ class Exchange:
         self.committed = True
         self.status = SWITCHING
         self.session = None
+        self.finished = True
         if self.total_timer is not None:
             self.total_timer.cancel()
             self.total_timer = None

@@ -24,7 +24,7 @@ from hostmesh.protocol.h2.engine import (
     code_name,
 )
 from hostmesh.protocol.h2.engines import make_engine
-from hostmesh.protocol.h2.heads import request_pairs, trailer_pairs
+from hostmesh.protocol.h2.heads import line_pairs, request_pairs, trailer_pairs
 from hostmesh.proxy.h2_client_stream import H2EndpointStream
 from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 from hostmesh.proxy.h2_sending import Sending
@@ -127,13 +127,14 @@ class H2ClientSession:
         trailers = ex.request_trailers if done else b""
         pairs = request_pairs(
             ex.head,
-            branch.lines + ex.trace,
             target=ex.target,
             host=self.name,
             clear=ex.server.clear_context,
             expect=ex.streamed,
             drop=ex.drop,
         )
+        pairs += branch.pairs
+        pairs += ex.trace_pairs or line_pairs(ex.trace)
         if not self.streams:
             now = self._loop.now()
             if self._liveness.doubtful(now, self.idle_since):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.base.env import Env
+    from hostmesh.proxy.tcp_router import TcpRouter
     from hostmesh.pump.loop import Loop, TimerHandle
     from hostmesh.telemetry.metrics import Scope
 
@@ -60,6 +61,8 @@ class Router:
     recorder: Recorder | None = None
     protocol = "http"
     """What the configuration calls it; requests of either version are routed alike."""
+    connect: TcpRouter | None = None
+    """Who routes the connections that are asked for with CONNECT."""
 
     def __init__(
         self,
