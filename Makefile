@@ -5,7 +5,8 @@
 #   make fast     unit and flow tests (seconds)
 #   make test     every test
 #   make bench    cost and latency beside nginx, HAProxy and Envoy   (ARGS="--quick hostmesh envoy")
-#   make fuzz     a million generated messages through lane and judge (ARGS="--seed 7 --count 50000")
+#   make fuzz     a million generated messages and 100,000 HTTP/2 dialogues through lanes and their judges
+#                 (ARGS="--seed 7 --count 50000")
 #   make docs     the generated parts of docs/ (tests fail while they are out of date)
 #   make lock     requirements.lock and requirements-dev.lock from pyproject.toml
 #   make servers  tools that some tests need and that are no dependency of hostmesh
@@ -46,6 +47,7 @@ bench: .venv/.installed
 
 fuzz: .venv/.installed
 	@$(BIN)/python -m tests.fuzz.lane_vs_h11 $(or $(ARGS),--count 1000000)
+	@$(BIN)/python -m tests.fuzz.h2_lane_vs_library $(or $(ARGS),--count 100000)
 
 docs: .venv/.installed
 	@$(BIN)/python -m hostmesh.config.docs > docs/config.md

@@ -168,40 +168,68 @@ TIGHT = Budgets(
 
 
 class Log:
-    """A listener that writes down what it hears, in a form that does not depend on the engine."""
+    """A listener that writes down what it hears, in a form that does not depend on the engine, and may act on it from
+    within the call, as sessions do.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, client_side: bool, acts: bool) -> None:
+        self.client_side = client_side
         self.calls: list[tuple[Any, ...]] = []
+        self.engine: Engine | None = None
+        """Set for one that acts."""
+        self.acts = acts
+        self.answered: set[int] = set()
+        """Streams that got a response head from within."""
+
+    def _hear(self, stream: int, *call: Any) -> None:
+        self.calls.append(call)
+        engine = self.engine
+        if not self.acts or engine is None:
+            return
+        # What it does depends on nothing but what it heard.
+        choice = (stream // 2 + len(self.calls)) % 6
+        if call[0] == "head" and not self.client_side and choice < 3:
+            self.answered.add(stream)
+            engine.send_head(stream, GOOD_RESPONSES[0], choice == 0)
+            engine.send_data(stream, bytes(min(engine.window(stream), 100)), choice == 1)
+        elif call[0] in ("data", "informational") and choice < 4:
+            engine.credit(stream, 500)
+        elif call[0] == "window" and choice < 4 and (self.client_side or stream in self.answered):
+            engine.send_data(stream, bytes(min(engine.window(stream), 10)), choice == 0)
+        elif call[0] == "settings" and engine.capacity > 1 and choice == 0:
+            engine.ping(b"settings")
+        elif choice == 5:
+            engine.reset(stream, 8 if call[0] != "head" else 1)
 
     def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
-        self.calls.append(("head", stream, plain(pairs), end))
+        self._hear(stream, "head", stream, plain(pairs), end)
 
     def on_informational(self, stream: int, pairs: Pairs) -> None:
-        self.calls.append(("informational", stream, plain(pairs)))
+        self._hear(stream, "informational", stream, plain(pairs))
 
     def on_data(self, stream: int, data: bytes, end: bool) -> None:
-        self.calls.append(("data", stream, bytes(data), end))
+        self._hear(stream, "data", stream, bytes(data), end)
 
     def on_trailers(self, stream: int, pairs: Pairs) -> None:
-        self.calls.append(("trailers", stream, plain(pairs)))
+        self._hear(stream, "trailers", stream, plain(pairs))
 
     def on_reset(self, stream: int, code: int) -> None:
-        self.calls.append(("reset", stream, code))
+        self._hear(stream, "reset", stream, code)
 
     def on_stream_fault(self, stream: int, error: MeshError, code: int) -> None:
-        self.calls.append(("stream fault", stream, error.reason, error.status, error.side, code))
+        self._hear(stream, "stream fault", stream, error.reason, error.status, error.side, code)
 
     def on_window(self, stream: int) -> None:
-        self.calls.append(("window", stream))
+        self._hear(stream, "window", stream)
 
     def on_goaway(self, last: int, code: int, debug: bytes) -> None:
-        self.calls.append(("goaway", last, code, debug))
+        self._hear(0, "goaway", last, code, debug)
 
     def on_settings(self) -> None:
-        self.calls.append(("settings",))
+        self._hear(0, "settings")
 
     def on_pong(self, payload: bytes) -> None:
-        self.calls.append(("pong", bytes(payload)))
+        self._hear(0, "pong", bytes(payload))
 
 
 def plain(pairs: Pairs) -> list[tuple[bytes, bytes, bool]]:
@@ -212,9 +240,11 @@ def plain(pairs: Pairs) -> list[tuple[bytes, bytes, bool]]:
 class Side:
     """One engine, its listener, and what its output means."""
 
-    def __init__(self, engine: type[LaneEngine] | type[LibraryEngine], settings: H2Settings) -> None:
-        self.log = Log()
-        self.engine: Engine = engine(settings, self.log)
+    def __init__(
+        self, engine: type[LaneEngine] | type[LibraryEngine], settings: H2Settings, acts: bool = False
+    ) -> None:
+        self.log = Log(settings.client_side, acts)
+        self.engine = self.log.engine = engine(settings, self.log)
         self.fault: tuple[Any, ...] | None = None
         self._decoder = Decoder()
         self._preface = len(PREFACE) if settings.client_side else 0
@@ -294,7 +324,12 @@ class Dialogue:
             enable_connect_protocol=rng.random() < 0.3,
             budgets=TIGHT if self.tight else Budgets(),
         )
-        self.sides = Side(LibraryEngine, self.settings), Side(LaneEngine, self.settings)
+        # An act of its own would come after an act from within.
+        self.acts = rng.random() < 0.4
+        self.sides = (
+            Side(LibraryEngine, self.settings, self.acts),
+            Side(LaneEngine, self.settings, self.acts),
+        )
         # Some peers index what repeats, some everything, some use Huffman; ours is a peer like others.
         self.encoder = Encoder()
         self.own_encoder = HeaderEncoder() if rng.random() < 0.3 else None
@@ -330,7 +365,7 @@ class Dialogue:
         if kind < 3:
             head = rng.choice(GOOD_RESPONSES) if rng.random() < 0.8 else rng.choice(INFORMATIONAL)
             # A second final head is no use of the interface.
-            if not self.client_side and ("head", stream) not in self.answered:
+            if not self.client_side and not self.has_answered(stream):
                 if head in GOOD_RESPONSES:
                     self.answered.add(("head", stream))
                 else:
@@ -338,10 +373,10 @@ class Dialogue:
                 self.both("send_head", stream, self.varied(head), end)
         elif kind < 5:
             size = min(rng.choice((0, 1, 10, 5000, 40000)), self.sides[0].engine.window(stream))
-            if stream and (size or end) and (self.client_side or ("head", stream) in self.answered):
+            if stream and (size or end) and (self.client_side or self.has_answered(stream)):
                 self.both("send_data", stream, b"d" * size, end)
         elif kind == 5:
-            if stream and (self.client_side or ("head", stream) in self.answered):
+            if stream and (self.client_side or self.has_answered(stream)):
                 self.both("send_trailers", stream, rng.choice(TRAILERS[:2]) if end else [])
         elif kind == 6:
             if stream:
@@ -353,6 +388,9 @@ class Dialogue:
             self.both("goaway", rng.choice(CODES[:4]), b"bye", rng.choice((None, MAX_STREAM, 3)))
         else:
             self.both("ping", b"12345678")
+
+    def has_answered(self, stream: int) -> bool:
+        return ("head", stream) in self.answered or stream in self.sides[0].log.answered
 
     def varied(self, pairs: Pairs) -> Pairs:
         """A head with fields that differ each time, now and then one that needs several frames."""
