@@ -24,12 +24,14 @@ from hostmesh.config.types import (
     canonical_ip,
 )
 from hostmesh.naming.path import Path
+from hostmesh.protocol.connect import pattern_problem
 from hostmesh.protocol.upgrade import token_problem
 
 if TYPE_CHECKING:
     from random import Random
 
 
+ConnectPattern: TypeAlias = Annotated[str, Text(pattern_problem)]
 UpgradeToken: TypeAlias = Annotated[str, Text(token_problem)]
 
 
@@ -38,8 +40,9 @@ class ServerSession:
     """Life of a caller's connection."""
 
     idle_time_ms: Timeout | None = 600_000
-    """Milliseconds after which an idle connection is closed. Default 10 min, where Linkerd 1 had none: callers that
-    vanished without a word would otherwise be remembered for ever."""
+    """Milliseconds after which an idle connection is closed; 60 s at most for one of HTTP/2, which ends without loss.
+    Default 10 min, where Linkerd 1 had none: callers that vanished without a word would otherwise be remembered for
+    ever."""
     life_time_ms: Timeout | None = None
     """Milliseconds after which a connection is closed when it is next idle. Default: none."""
 
@@ -112,6 +115,10 @@ class HttpServerConfig(ServerConfig):
     upgrades: tuple[UpgradeToken, ...] = ("websocket",)
     """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks for
     another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
+    allow_connect: tuple[ConnectPattern, ...] = ()
+    """*hostmesh* Where ``CONNECT`` may lead: patterns ``host:port``, the host exact, ``*.suffix`` or ``*``, the port a
+    number or ``*``. The connection is then named and bound as a request is. Default: nowhere, and ``CONNECT`` is
+    answered 405."""
     tunnel_idle_time_ms: Timeout | None = 3_600_000
     """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
     ``null`` is never."""

@@ -29,6 +29,7 @@ from hostmesh.naming.matcher import Matcher
 from hostmesh.naming.namer import NamerConfig, NamerDeps
 from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerDeps
+from hostmesh.protocol.connect import AllowList
 from hostmesh.protocol.context import B3Propagator
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
@@ -317,6 +318,8 @@ def server_settings_of(
     settings = evolve(settings, h2=evolve(settings.h2, budgets=config.h2_budgets.budgets()))
     if settings.upgrades:
         settings = evolve(settings, h2=evolve(settings.h2, enable_connect_protocol=True))
+    if isinstance(config, HttpServerConfig) and config.allow_connect:
+        settings = evolve(settings, allow_connect=AllowList(config.allow_connect))
     if isinstance(config, HttpServerConfig) and config.timestamp_header is not None:
         settings = evolve(settings, timestamp_header=config.timestamp_header.encode("ascii"))
     if isinstance(router, HttpRouterConfig):
@@ -325,6 +328,7 @@ def server_settings_of(
             limits=Limits(
                 max_initial_line=router.max_initial_line_kb * 1024,
                 max_head_bytes=router.max_headers_kb * 1024,
+                connect=settings.allow_connect is not None,
             ),
             stream_after=router.stream_after_content_length_kb * 1024,
             streaming=router.streaming_enabled,

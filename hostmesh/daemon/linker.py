@@ -27,12 +27,13 @@ from hostmesh.daemon.build import (
     server_settings_of,
 )
 from hostmesh.daemon.shared import Shared
-from hostmesh.daemon.tcp import build_tcp_router, tcp_server_settings_of
+from hostmesh.daemon.tcp import build_tcp_router, tcp_server_settings_of, wants_connect
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.router import Recorder, Router
 from hostmesh.proxy.server import Server
+from hostmesh.proxy.tcp_router import TcpRouter
 from hostmesh.proxy.tcp_server import TcpServer
 from hostmesh.pump.listen import Listener, ListenOptions, open_listener
 
@@ -95,6 +96,8 @@ class Linker:
             router.recorder = recorders.get(label)
             router.forbidden = frozenset({(config.admin.ip, config.admin.port)})
             routers[label] = router
+            if wants_connect(router_config):
+                router.connect = self._build_connect(router_config, router, interpreters[label][1])
         opened = self._open(config)
         # From here on nothing can fail.
         for namer in namers.made:
@@ -107,6 +110,8 @@ class Linker:
             old = old_routers.get(label)
             if old is not None and type(old) is type(router):
                 router.take_over(old)
+                if old.connect is not None and router.connect is not None:
+                    router.connect.take_over(old.connect)
         self._switch(config, routers, opened)
         self.announcers.apply(carried(config), lambda ip, port: self.servers[ip, port][0].address)
         kept = {id(namer) for namer in namers.made} | {id(i) for _, i in interpreters.values()}
@@ -123,6 +128,15 @@ class Linker:
         """Whether the former router of that label carried the same: else its stacks are of no use."""
         old = self.routers.get(config.name)
         return old is None or (old.protocol == "tcp") == (config.protocol == "tcp")
+
+    def _build_connect(self, config: Any, router: Router, interpreter: Interpreter) -> TcpRouter:
+        """The router of the connections that callers of ``router`` ask for."""
+        old = self.routers.get(router.label)
+        donor = Donor(None if old is None else old.connect, None)
+        connect = build_tcp_router(self.shared, config, interpreter, donor)
+        connect.recorder = router.recorder
+        connect.forbidden = router.forbidden
+        return connect
 
     def _interpreter(self, config: AnyRouter, namers: Namers) -> tuple[str, Interpreter]:
         identity = repr((config.interpreter, [id(namer) for namer in namers.made]))
@@ -206,6 +220,8 @@ class Linker:
     def _retire(self, routers: list[Router], plugins: list[Any]) -> None:
         for router in routers:
             router.close()
+            if router.connect is not None:
+                router.connect.close()
         for donor in self._donors.values():
             donor.forget(routers)
         for plugin in plugins:
@@ -245,6 +261,8 @@ class Linker:
             listener.close()
         for router in self.routers.values():
             router.close()
+            if router.connect is not None:
+                router.connect.close()
 
 
 class Donor:

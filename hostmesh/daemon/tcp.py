@@ -6,13 +6,15 @@ from collections.abc import Callable
 from ipaddress import ip_network
 
 from hostmesh.base.backoff import Constant
+from hostmesh.config.policies import HttpClientParams, ServiceParams
+from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
-from hostmesh.daemon.build import RESPONSE_LIMITS, PolicyResolver
+from hostmesh.daemon.build import RESPONSE_LIMITS, AnyRouter, PolicyResolver
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.bound import BoundName
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
-from hostmesh.proxy.client_stack import ClientStack
+from hostmesh.proxy.client_stack import CONNECT_TIMEOUT, ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.router import Router
 from hostmesh.proxy.settings import ServiceSettings
@@ -28,12 +30,20 @@ from hostmesh.telemetry.metrics import Scope
 
 def build_tcp_router(
     shared: Shared,
-    config: TcpRouterConfig,
+    config: TcpRouterConfig | HttpRouterConfig,
     interpreter: Interpreter,
     donor: Callable[[Path], ClientStack | None],
 ) -> TcpRouter:
-    """The router of ``config``; ``donor(id)`` may give up a client stack of the router it replaces."""
+    """The router of ``config``; ``donor(id)`` may give up a client stack of the router it replaces.
+
+    That of an http router carries what callers of its ports ask for with CONNECT.
+    """
     label = config.name
+    scope = shared.metrics.scope("rt", label)
+    if isinstance(config, HttpRouterConfig):
+        label = f"{label}/connect"
+        # Beside the http router's own: stacks of the same names are others.
+        scope = scope.scope("connect")
     services = PolicyResolver(config.service)
     clients = PolicyResolver(config.client)
 
@@ -51,7 +61,7 @@ def build_tcp_router(
                 given.follow(name.addr)
                 return given
             given.close()
-        params: TcpClientParams = clients.effective(name.id)
+        params: TcpClientParams | HttpClientParams = clients.effective(name.id)
         accrual = params.failure_accrual
         assert params.load_balancer is not None
         assert accrual is not None
@@ -75,9 +85,8 @@ def build_tcp_router(
             report=shared.report_error,
         )
 
-    scope = shared.metrics.scope("rt", label)
     deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
-    if config.originator:
+    if config.originator and isinstance(config, TcpRouterConfig):
         scope.gauge("originator", lambda: 1.0)
     cache = config.binding_cache
     return TcpRouter(
@@ -100,7 +109,12 @@ def build_tcp_router(
     )
 
 
-def service_settings_of(params: TcpServiceParams) -> ServiceSettings:
+def wants_connect(config: AnyRouter) -> bool:
+    """Whether a router of connections is needed beside it."""
+    return isinstance(config, HttpRouterConfig) and any(server.allow_connect for server in config.servers)
+
+
+def service_settings_of(params: TcpServiceParams | ServiceParams) -> ServiceSettings:
     # Connections are not answered, so nothing is classified and nothing retried: connects are requeued.
     return ServiceSettings(
         classifier=NonRetryable5XXConfig().mk(),
@@ -109,10 +123,12 @@ def service_settings_of(params: TcpServiceParams) -> ServiceSettings:
     )
 
 
-def client_settings_of(params: TcpClientParams) -> TcpClientSettings:
+def client_settings_of(params: TcpClientParams | HttpClientParams) -> TcpClientSettings:
     sockets = params.socket_options
     assert sockets is not None
-    assert params.connect_timeout_ms is not None
+    timeout = header = None
+    if isinstance(params, TcpClientParams):
+        timeout, header = params.connect_timeout_ms, params.proxy_protocol
     return TcpClientSettings(
         make_balancer=params.load_balancer,
         make_accrual=params.failure_accrual,
@@ -120,8 +136,8 @@ def client_settings_of(params: TcpClientParams) -> TcpClientSettings:
         no_delay=sockets.no_delay,
         keep_alive=sockets.keep_alive,
         enable_probation=bool(getattr(params.load_balancer, "enable_probation", False)),
-        connect_timeout=params.connect_timeout_ms / 1000,
-        proxy_protocol=params.proxy_protocol,
+        connect_timeout=CONNECT_TIMEOUT if timeout is None else timeout / 1000,
+        proxy_protocol=header,
     )
 
 

@@ -15,6 +15,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_fields import TOKEN, find_special, is_authority
 from hostmesh.protocol.h1_meaning import build_request, build_response
 from hostmesh.protocol.h1_message import (
+    TUNNEL,
     BadMessage,
     RequestHead,
     ResponseHead,
@@ -185,10 +186,14 @@ def _split_status_line(line: bytes) -> tuple[int, int, bytes]:
     return 11 if version == b"1.1" else 10, int(status), reason or b""
 
 
-def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """(origin-form target, authority or None)."""
+def _split_target(method: bytes, target: bytes, limits: Limits) -> tuple[bytes, bytes | None]:
+    """(origin-form target, authority or None); of a CONNECT both are the authority."""
     if method == b"CONNECT":
-        raise bad_request("CONNECT is not enabled on this listener", Reason.UNSUPPORTED, 405)
+        if not limits.connect:
+            raise bad_request("CONNECT is not enabled on this listener", Reason.UNSUPPORTED, 405)
+        if not is_authority(target):
+            raise bad_request(f"CONNECT target {excerpt(target)} is not host:port")
+        return target, target
     if b"#" in target:
         raise bad_request(f"fragment in the request target {excerpt(target)}")
     if target[:1] == b"/":
@@ -226,10 +231,15 @@ def judge_request(buf: Buffer, limits: Limits, pos: int) -> RequestHead | None:
     _REQUEST.check_size(len(lines[0]), block, limits)
     _REQUEST.check_bytes(head, 0, len(head))
     method, raw_target, version = _split_request_line(lines[0])
-    target, authority = _split_target(method, raw_target)
+    target, authority = _split_target(method, raw_target, limits)
     _REQUEST.check_lines(lines[1:])
     found = find_special(head, len(lines[0]) + 1)
     built = build_request(method, target, version, block, found, stop + 4, authority)
+    if method == b"CONNECT":
+        if built.content_length:
+            # RFC 9110 9.3.6: it has no content, and what follows it is the tunnel's.
+            raise bad_request("CONNECT with a body", Reason.BAD_FRAMING)
+        built.content_length = TUNNEL
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(head) + 2)
     try:
         connection.receive_data(head + _CRLF)

@@ -10,6 +10,8 @@ from hostmesh.protocol.h1_fields import find_fields, has_underscore_name
 
 CHUNKED = -1
 UNTIL_CLOSE = -2
+TUNNEL = -3
+"""What follows the head of a CONNECT is no message."""
 
 Special = Sequence[tuple[bytes, bytes]]
 

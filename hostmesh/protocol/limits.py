@@ -33,6 +33,9 @@ class Limits:
     max_informational: int = 16
     """1xx responses before the final one (F14). Counted by whoever reads the responses."""
 
+    connect: bool = False
+    """CONNECT heads are read, for whoever decides about destinations; else they are refused (F20)."""
+
     unchecked: int = field(init=False, eq=False, repr=False)
     """A head of at most so many bytes is within every limit: the shortest field line has four bytes."""
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h1_body import Body, request_body
 from hostmesh.protocol.h1_head import CHUNKED, parse_request, without_context
+from hostmesh.protocol.h1_message import TUNNEL
 from hostmesh.protocol.h1_write import CONTINUE
 from hostmesh.protocol.h2.connect import switch_lines
 from hostmesh.proxy import refusals
 from hostmesh.proxy.caller_answers import RESPONSE_LINES, SUCCESS_LINES, CallerAnswers
 from hostmesh.proxy.exchange import Exchange
+from hostmesh.proxy.tcp_connect import connect
 from hostmesh.proxy.tunnel import Handover
 
 if TYPE_CHECKING:
@@ -122,6 +124,9 @@ class CallerSession(CallerAnswers):
             ex.router.route(ex, now)
             return
         self._buf = b""
+        if length == TUNNEL:
+            self._connect(ex, head, buf[end:], now)
+            return
         ex.simple = False
         ex.request_done = False
         self._body = body = request_body(head, server.limits)
@@ -142,6 +147,17 @@ class CallerSession(CallerAnswers):
             self._more(body, buf, end)
         if self._body is body:
             self._watch_body()
+
+    def _connect(self, asked: Exchange, head: RequestHead, early: bytes, now: float) -> None:
+        """CONNECT: not a request that goes on, but a connection that does."""
+        self._close = True
+        self._buf = early
+        try:
+            self._ex = ex = connect(self, self._transport, self._server, head, now)
+        except MeshError as error:
+            asked.fail(error)
+            return
+        ex.router.route(ex, now)
 
     def _unfinished(self, buf: bytes) -> None:
         """Wait for the rest of a head, within its time."""
@@ -319,6 +335,18 @@ class CallerSession(CallerAnswers):
             server.left(tunnel, read + came, written + went)
 
         return Handover(transport, early, data, over)
+
+    def give_up(self) -> bytes:
+        """A CONNECT is carried out: the connection is a tunnel's. What had been read of it behind the head."""
+        self._stop_timer()
+        self._paused = False
+        early, self._buf = self._buf, b""
+        return early
+
+    def given_up(self, received: int, sent: int) -> None:
+        """That tunnel has ended; the connection carried so many bytes."""
+        self._ex = None
+        self._server.left(self, received, sent)
 
     # -- between exchanges ----------------------------------------------------------------------------------------
 

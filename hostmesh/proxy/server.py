@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import frozen
 
 from hostmesh.base.errors import MeshError
+from hostmesh.protocol.connect import AllowList
 from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
@@ -81,6 +82,8 @@ class ServerSettings:
     upgrades: frozenset[bytes] = frozenset((WEBSOCKET,))
     """Lower-case tokens of ``Upgrade`` that go on to the endpoint."""
     tunnel_idle: float = TUNNEL_IDLE
+    allow_connect: AllowList | None = None
+    """Where CONNECT may lead; None for nowhere."""
     h2: H2Settings = H2_DEFAULTS
     """What our side of an HTTP/2 connection announces and keeps to."""
     h2_engine: str = DEFAULT_ENGINE
@@ -117,6 +120,7 @@ class Server:
         self.settings = settings
         self.limits = settings.limits
         self.clear_context = settings.clear_context
+        self.allow_connect = settings.allow_connect
         self.max_concurrent = settings.max_concurrent
         self.max_call_depth = settings.max_call_depth
         read_timeout = settings.read_timeout or BODY_IDLE

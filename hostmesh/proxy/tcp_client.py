@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
 from hostmesh.protocol.proxy_protocol import header_v1, header_v2
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
@@ -54,6 +56,15 @@ class TcpEndpointStack(EndpointStack):
     """Accrual over connect."""
 
     client: TcpClientStack
+
+    def dispatch(self, ex: Exchange) -> None:
+        assert isinstance(ex, TcpExchange)
+        if ex.guarded and (why := ex.router.refused_by_policy(ex, self.endpoint)) is not None:
+            ex.connect_failed(
+                MeshError(Reason.POLICY_CONNECT, why, status=403, side=Side.CALLER), blame=False
+            )
+            return
+        super().dispatch(ex)
 
     def connected(self, connecting: Connecting, transport: Transport) -> Session:
         self.connecting.pop(connecting, None)

@@ -62,6 +62,9 @@ class TcpExchange(Exchange):
     trace = b"-"
     """Nothing to be written: there is no place for it."""
     tunnel: Tunnel | None = None
+    guarded = False
+    """The caller chose the destination: some are refused whatever the dtab says."""
+    idle_key = "serverSession.idleTimeMs"
     _connection: TcpEndpointSession | None = None
     _watching: TimerHandle | None = None
     _quiet_since = 0.0
@@ -88,6 +91,11 @@ class TcpExchange(Exchange):
             self.tunnel = tunnel
             self._watch(now)
 
+    def count(self, received: int, sent: int) -> None:
+        """Add bytes of the caller, and bytes to it, to what the listener shows."""
+        self.server.received_bytes.value += received
+        self.server.sent_bytes.value += sent
+
     def _count(self) -> bool:
         """Add what has moved since the last time to the counters; whether anything has."""
         tunnel, client = self.tunnel, self.client
@@ -99,18 +107,24 @@ class TcpExchange(Exchange):
             return False
         self.request_bytes += received
         self.response_bytes += sent
-        self.server.received_bytes.value += received
-        self.server.sent_bytes.value += sent
+        self.count(received, sent)
         client.sent_bytes.value += received
         client.received_bytes.value += sent
         return True
 
+    @property
+    def idle_time(self) -> float:
+        return self.server.settings.idle_time
+
+    @property
+    def life_time(self) -> float | None:
+        return self.server.settings.life_time
+
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _watch(self, now: float) -> None:
-        settings = self.server.settings
-        due = now + min(LOOK_EVERY, settings.idle_time / IDLE_LOOKS)
-        life = settings.life_time
+        due = now + min(LOOK_EVERY, self.idle_time / IDLE_LOOKS)
+        life = self.life_time
         if life is not None:
             due = min(due, self.start + life)
         self._watching = self.router.loop.call_at(due, self._look)
@@ -119,19 +133,18 @@ class TcpExchange(Exchange):
         self._watching = None
         tunnel = self.tunnel
         assert tunnel is not None
-        settings = self.server.settings
         now = self.router.loop.now()
-        life = settings.life_time
+        life = self.life_time
         if life is not None and now >= self.start + life:
             self.abort(refusals.old_tunnel(life))
             return
-        limit = settings.idle_time
+        limit = self.idle_time
         if tunnel.half_closed:
             limit = min(limit, HALF_CLOSED_IDLE)
         if self._count():
             self._quiet_since = now
         elif now - self._quiet_since >= limit:
-            self.abort(refusals.idle_tunnel(limit, "serverSession.idleTimeMs"))
+            self.abort(refusals.idle_tunnel(limit, self.idle_key))
             return
         self._watch(now)
 
@@ -167,7 +180,7 @@ class TcpExchange(Exchange):
         connection, self._connection = self._connection, None
         now = self.router.loop.now()
         self._close_attempt(SUCCESS if self.error is None else IGNORABLE, now)
-        self.finish(0, ok=self.error is None, now=now)
+        self.finish(self.status, ok=self.error is None, now=now)
         if connection is not None:
             connection.ended()
-        self.caller.over()
+        self.caller.over(self.request_bytes, self.response_bytes)

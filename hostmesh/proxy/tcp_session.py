@@ -159,7 +159,7 @@ class TcpSession:
             self._timer.cancel()
             self._timer = None
 
-    def over(self) -> None:
+    def over(self, received: int, sent: int) -> None:
         """The tunnel has ended, and with it both connections."""
         self._server.gone(self)
 

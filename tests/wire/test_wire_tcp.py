@@ -332,6 +332,63 @@ def test_tls_is_routed_by_its_server_name(tmp_path: Path) -> None:
     assert heard == [b"one.example", b"two.example", b"one.example"]
 
 
+CONNECT = """\
+admin: {ip: 127.0.0.1, port: @admin@}
+namers:
+- kind: io.l5d.fs
+  rootDir: @dir@/disco
+routers:
+- protocol: http
+  dtab: /svc => /#/io.l5d.fs
+  servers:
+  - {port: @port@, ip: 127.0.0.1, allowConnect: ["one.example:443"]}
+"""
+
+
+def test_curl_tunnels_to_what_is_allowed(tmp_path: Path) -> None:
+    """TLS through CONNECT, its certificate verified by curl; another destination is 403."""
+    authority = trustme.CA()
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("one.example").configure_cert(context)
+    page = os.urandom(3 << 20)
+
+    def serve(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            secure.recv(65536)
+            secure.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
+
+    with Acceptor(serve) as endpoint, Hostmesh(tmp_path, CONNECT, start=False) as mesh:
+        mesh.set_endpoints("one.example:443", [endpoint.line])
+        mesh.start()
+
+        def curl(host: str) -> subprocess.CompletedProcess[bytes]:
+            command = [
+                "curl",
+                "-s",
+                "-x",
+                f"http://127.0.0.1:{mesh.port}",
+                "--cacert",
+                str(tmp_path / "ca.pem"),
+            ]
+            return subprocess.run(
+                [*command, "-w", "%{http_connect}", "-o", str(tmp_path / "page"), f"https://{host}/"],
+                capture_output=True,
+                timeout=30,
+                check=False,
+            )
+
+        allowed, refused = curl("one.example"), curl("two.example")
+        metrics = mesh.metrics()
+
+    assert (allowed.returncode, allowed.stdout) == (0, b"200")
+    assert (tmp_path / "page").read_bytes() == page
+    assert (refused.returncode, refused.stdout) == (56, b"403")
+    server = f"rt/http/server/127.0.0.1/{mesh.port}"
+    assert metrics[f"{server}/tunnels/sent_bytes"] > len(page)
+    assert metrics[f"{server}/failures/policy-connect"] == 1
+
+
 # -- PROXY protocol ---------------------------------------------------------------------------------------------------
 
 
