@@ -125,7 +125,7 @@ class Tunnel:
 
     def end_with(self, error: MeshError) -> None:
         """Cut both ends, because of ``error``."""
-        if not self.ex.finished:
+        if self._relay is not None:
             self._cut(error)
 
     # -- what has passed ------------------------------------------------------------------------------------------
@@ -162,7 +162,6 @@ class Tunnel:
     def _finish(self, error: MeshError | None) -> None:
         self._count()
         ex = self.ex
-        ex.finished = True
         ex.error = error
         self._relay = None
         if self._timer is not None:

@@ -101,16 +101,21 @@ class StreamTransport:
         session = self.session
         if session is None:
             return
-        if data:
-            self.bytes_in += len(data)
-            session.data_received(data)
-            if self._paused:
-                self._owed += len(data)
-            else:
-                self._engine.credit(self._id, len(data))
-        if end and not self.ended:
-            self.ended = True
-            session.eof_received()
+        try:
+            if data:
+                self.bytes_in += len(data)
+                session.data_received(data)
+                if self._paused:
+                    self._owed += len(data)
+                else:
+                    self._engine.credit(self._id, len(data))
+            if end and not self.ended:
+                self.ended = True
+                session.eof_received()
+        except Exception:
+            # Ours; whoever called reports it. The tunnel cannot go on.
+            self.reset()
+            raise
 
     def broke(self, error: MeshError) -> None:
         """The stream is gone, and whoever owns it knows."""

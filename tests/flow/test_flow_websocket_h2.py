@@ -12,6 +12,8 @@ from tests.flow.h2_world import check as check_h2
 from tests.flow.tunnels import ACCEPT, KEY, SWITCH, Peer
 from tests.flow.tunnels_h2 import MIXES, H1End, H2CallerEnd, H2EndpointEnd, Mix
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 SERVER = "rt/out/server/127.0.0.1/4140"
 CLIENT = "rt/out/client/#/lit/web"
 
@@ -236,7 +238,7 @@ def test_a_refusal_of_the_endpoint_is_an_ordinary_answer(mix_name: str) -> None:
 
 
 @pytest.fixture(params=MIXES)
-def mix(request: pytest.FixtureRequest) -> Mix:
+def mix(request: pytest.FixtureRequest, engine: str) -> Mix:
     made = Mix(request.param)
     if made.h1 is not None and made.caller_version == "h2":
         made.h1.answer_with = answering_keys

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+from tests.flow import h2_scripted
 from tests.flow.h2_endpoint import H2Endpoint, Stream
 from tests.flow.h2_scripted import H2Call, H2Caller
 from tests.flow.tunnels import Peer, Switching, dial, handshake
@@ -82,6 +83,8 @@ class H2CallerEnd:
         self.caller = caller
         self.call = call
         self._unsent = bytearray()
+        self._over = False
+        """Nothing is sent any more, but what waits."""
 
     @property
     def data(self) -> bytes:
@@ -101,18 +104,26 @@ class H2CallerEnd:
         self._push()
 
     def _push(self) -> None:
-        room = self.caller.room(self.call)
+        if self.cut:
+            return
+        room = self.caller.room(self.call) if self._unsent else 0
         if room > 0:
             piece = bytes(self._unsent[:room])
             del self._unsent[:room]
             self.caller.data(self.call, piece)
-        if self._unsent and not self.cut:
+        if self._unsent:
             self.caller.loop.call_at(self.caller.loop.now() + 0.001, self._push)
+        elif self._over:
+            self.caller.finish(self.call)
 
     def finish(self) -> None:
-        self.caller.finish(self.call)
+        self._over = True
+        if not self._unsent:
+            self._push()
 
     def reset(self) -> None:
+        self._unsent.clear()
+        self._over = False
         self.caller.cancel(self.call)
 
     def read(self, on: bool) -> None:
@@ -166,7 +177,8 @@ class Mix:
         keys = [client] if client else []
         if self.endpoint_version == "h2":
             keys.insert(0, "protocol: h2")
-        self.text = config(service, ", ".join(keys), server=server)
+        router = f"h2Engine: {h2_scripted.ENGINE}"
+        self.text = config(service, ", ".join(keys), router=router, server=server)
         self.world = World(self.text)
         self.h1: Switching | None = None
         self.h2: H2Endpoint | None = None

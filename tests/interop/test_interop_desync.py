@@ -223,7 +223,8 @@ ATTACKS: dict[str, bytes] = {
     "F18-absolute": b"GET http://@HOST@/first HTTP/1.1\r\nHost: other\r\n\r\n",
     "F19-trailers": post(TE, body=b"2\r\nhi\r\n0\r\nContent-Length: 40\r\nHost: evil\r\nX: y\r\n\r\n"),
     "F20-connect": b"CONNECT @HOST@:80 HTTP/1.1\r\nHost: @HOST@\r\n\r\n" + EVIL,
-    "F20-h2c": b"GET /first HTTP/1.1\r\nHost: @HOST@\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    # Not as clients ask for it, which hostmesh itself would follow.
+    "F20-h2c": b"GET /first HTTP/1.1\r\nHost: @HOST@\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, raw\r\n"
     b"HTTP2-Settings: AAMAAABk\r\n\r\n",
     "F21-0.9": b"GET /first\r\n\r\n" + EVIL,
     "F21-2.0": b"GET /first HTTP/2.0\r\nHost: @HOST@\r\n\r\n" + EVIL,

@@ -392,28 +392,28 @@ def test_a_conversation_is_cut_after_the_grace(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_dies_takes_its_tunnel_with_it(tmp_path: Path) -> None:
     """A server that resets: the client sees an abnormal end, at once."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with routing(tmp_path, web=listener.getsockname()[1]) as mesh:
-            accepted: list[socket.socket] = []
+    accepted: list[socket.socket] = []
 
-            def accept() -> None:
-                sock, _ = listener.accept()
-                accepted.append(sock)
-                peer = WsprotoPeer(sock, ConnectionType.SERVER)
-                for event in itertools.islice(peer.events(), 1):
-                    assert isinstance(event, Request)
-                    peer.send(AcceptConnection())
+    def accept(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        accepted.append(sock)
+        peer = WsprotoPeer(sock, ConnectionType.SERVER)
+        for event in itertools.islice(peer.events(), 1):
+            assert isinstance(event, Request)
+            peer.send(AcceptConnection())
 
-            thread = threading.Thread(target=accept)
-            thread.start()
-            with open_websocket(mesh, "web", close_timeout=0) as client:
-                thread.join()
-                accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-                accepted[0].close()
-                with pytest.raises(websockets.exceptions.ConnectionClosedError):
-                    client.recv(WITHIN)
-            mesh.wait_metric(server_metric(mesh, "failures/reset-by-endpoint"), lambda value: value == 1)
-            metrics = mesh.metrics()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, routing(tmp_path, web=listener.getsockname()[1]) as mesh:
+        thread = threading.Thread(target=accept, args=(listener,))
+        thread.start()
+        with open_websocket(mesh, "web", close_timeout=0) as client:
+            thread.join()
+            accepted[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            accepted[0].close()
+            with pytest.raises(websockets.exceptions.ConnectionClosedError):
+                client.recv(WITHIN)
+        mesh.wait_metric(server_metric(mesh, "failures/reset-by-endpoint"), lambda value: value == 1)
+        metrics = mesh.metrics()
 
     assert metrics[server_metric(mesh, "tunnels/open")] == 0
     assert metrics[server_metric(mesh, "pending")] == 0
