@@ -95,6 +95,20 @@ def test_declared_length_is_kept() -> None:
     world.check()
 
 
+@pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("PUT", "0"), ("GET", None), ("DELETE", None)])
+def test_request_without_a_body(method: str, length: str | None) -> None:
+    """Methods that usually have a body tell an HTTP/1.1 endpoint that there is none."""
+    world = World(h2_config())
+    (endpoint,) = world.serving()
+    call = caller(world).request(method=method)
+    finish(world, call)
+
+    assert call.status == 200
+    assert endpoint.requests[0].get("content-length") == length
+    assert endpoint.requests[0].get("transfer-encoding") is None
+    world.check()
+
+
 @pytest.mark.parametrize("body", [b"short", b"more than it said"])
 def test_f16_wrong_length(body: bytes) -> None:
     """F16: a body that is not what content-length says ends its stream, and is never complete at the endpoint."""

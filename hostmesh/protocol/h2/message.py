@@ -39,6 +39,8 @@ _NO_NAMES: frozenset[bytes] = frozenset()
 _EMPTY = (b"content-length", b"0")
 _LENGTH_TWIN = b"content_length"
 """To a CGI endpoint the framing itself (T6): an HTTP/1 writer then writes the frame anew."""
+_SAYS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods whose requests declare a length in HTTP/1, 0 too (RFC 9110 8.6): some endpoints answer 411 else."""
 _PHRASES = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHRASES
 
 
@@ -138,8 +140,15 @@ class H2RequestHead(RequestHead):
             return self._block
         except AttributeError:
             host = b"Host: %b\r\n" % self.host if self.host else b""
-            self._block = host + pair_lines(self.pairs)
-            return self._block
+            block = host + pair_lines(self.pairs)
+            if (
+                self.content_length == 0
+                and self.method in _SAYS_LENGTH
+                and not any(name == b"content-length" for name, _value in self.special)
+            ):
+                block += b"content-length: 0\r\n"
+            self._block = block
+            return block
 
     _block: bytes
 
