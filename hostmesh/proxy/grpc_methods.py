@@ -22,6 +22,10 @@ MAX_CODE = 16
 """The highest status that has a counter of its own; peers may make up others, which count as UNKNOWN (2)."""
 
 
+_OK_TRAILERS = b"grpc-status: 0\r\n"
+"""What nearly every call ends with, as our own halves write it down."""
+
+
 class MethodStats:
     """One method: requests, success, failures, request_latency_ms, and ``status/<code>``."""
 
@@ -44,27 +48,30 @@ class MethodStats:
 class GrpcMethods:
     """The methods of one dst path, known from their first call on."""
 
-    __slots__ = ("_known", "_scope")
+    __slots__ = ("_known", "_other", "_scope")
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._known: dict[str, MethodStats] = {}
+        self._known: dict[bytes, MethodStats] = {}
+        """By target."""
+        self._other: MethodStats | None = None
 
     def done(self, ex: Exchange, micros: int, ok: bool | None) -> None:
         """Account a finished call; ``ok`` is the verdict of a classifier that knows gRPC, or None."""
         code = code_of(ex)
         if ok is None:
             ok = code == 0
-        found = method_of(ex.head.target)
-        name = OTHER if found is None else "/".join(found)
-        stats = self._known.get(name)
-        if stats is None:
-            if len(self._known) >= MAX_METHODS:
-                name = OTHER
-            stats = self._known.get(name)
-            if stats is None:
-                stats = self._known[name] = MethodStats(self._scope.scope(name))
+        stats = self._known.get(ex.head.target) or self._first(ex.head.target)
         stats.done(code, micros, ok)
+
+    def _first(self, target: bytes) -> MethodStats:
+        found = method_of(target)
+        if found is not None and len(self._known) < MAX_METHODS:
+            stats = self._known[target] = MethodStats(self._scope.scope("/".join(found)))
+            return stats
+        if self._other is None:
+            self._other = MethodStats(self._scope.scope(OTHER))
+        return self._other
 
 
 def code_of(ex: Exchange) -> int:
@@ -72,7 +79,10 @@ def code_of(ex: Exchange) -> int:
     error = ex.error
     if error is not None:
         return code_of_reason(error.reason, error.status)
-    code = status_in(ex.response_trailers) if ex.response_trailers else None
+    trailers = ex.response_trailers
+    if trailers == _OK_TRAILERS:
+        return 0
+    code = status_in(trailers) if trailers else None
     response = ex.response
     if code is None and response is not None:
         code = parse_status(response.get(b"grpc-status"))

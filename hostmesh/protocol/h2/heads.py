@@ -84,8 +84,8 @@ def request_pairs(
     if protocol is not None:
         pairs.append((b":protocol", protocol))
     if isinstance(head, H2RequestHead):
-        if head.clean and not drop and not clear:
-            pairs += head.pairs
+        if head.clean and not clear:
+            pairs += [pair for pair in head.pairs if pair[0] not in drop] if drop else head.pairs
         else:
             _cut_request(pairs, head.pairs, clear, expect, drop)
     else:
