@@ -124,6 +124,8 @@ class H2CallerSession(H2CallerLife):
             head = head.without_context()
         if head.method == b"CONNECT":
             self._connect(stream, head, end)
+        elif not head.clean and (error := refusals.expectation(head.get(b"expect"))) is not None:
+            self._open(stream, head, end).refuse(error)
         else:
             self._fresh.append(self._open(stream, head, end))
 

@@ -78,6 +78,15 @@ def old_tunnel(seconds: float) -> MeshError:
     )
 
 
+def expectation(value: bytes | None) -> MeshError | None:
+    """An Expect that nobody knows (RFC 9110 section 10.1.1), or None if the value is none of that kind."""
+    if value is None or value.lower() == b"100-continue":
+        return None
+    return MeshError(
+        Reason.UNSUPPORTED, f"Expect {excerpt(value)} is not 100-continue", status=417, side=Side.CALLER
+    )
+
+
 def connect() -> MeshError:
     """CONNECT to anywhere (hardening F20)."""
     return MeshError(

@@ -370,6 +370,17 @@ def test_expect_continue() -> None:
     world.check()
 
 
+def test_other_expectations_are_refused() -> None:
+    """As in HTTP/1.1: nobody knows what else could be meant."""
+    world = World(h2_config())
+    (endpoint,) = world.serving()
+    call = caller(world).request(method="POST", fields=(("expect", "200-ok"),), body=b"x")
+    finish(world, call)
+
+    assert (call.status, call.reason, len(endpoint)) == (417, "unsupported", 0)
+    world.check()
+
+
 def test_whole_bodies_only() -> None:
     """streamingEnabled: false holds a body until it is complete, answers Expect itself, and gives windows back."""
     world = World(http_config(router="streamingEnabled: false"))
