@@ -42,7 +42,7 @@ class H2BudgetsConfig:
     types), beyond four for each HEADERS and DATA frame of ours (CVE-2019-9512 and its relatives)."""
     control_frame_burst: Positive = 1_000
     """Such frames that may come at once."""
-    max_streams: Positive = 10_000
+    max_streams: Positive = 1_000_000
     """Streams that a caller may open on one connection before it is told, without an error, to open another."""
 
     def budgets(self) -> Budgets:

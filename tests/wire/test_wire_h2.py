@@ -208,16 +208,13 @@ def test_h2load(mesh: Hostmesh, tools: Tools, port: str) -> None:
     assert (metrics[f"{server}/open_streams"], metrics[f"{server}/connects"]) == (0, 4)
 
 
-def test_h2load_goes_on_after_ten_thousand_streams(mesh: Hostmesh, tools: Tools) -> None:
-    """H8: a connection at the end of its streams says so in time; h2load counts no error on those it had asked."""
+def test_h2load_asks_more_than_ten_thousand_times(mesh: Hostmesh, tools: Tools) -> None:
+    """H8: h2load does not connect again after a GOAWAY, so there is none that it could meet by chance."""
     load = tools.h2load(
-        "-n", "10050", "-c", "1", "-m", "20", "-H:authority: web", f"http://127.0.0.1:{mesh.ports['h2']}/l"
+        "-n", "12000", "-c", "1", "-m", "20", "-H:authority: web", f"http://127.0.0.1:{mesh.ports['h2']}/l"
     )
 
-    done = re.search(r"(\d+) total, \d+ started, \d+ done, (\d+) succeeded", load)
-    assert done is not None
-    # h2load does not connect again: what it has not asked by then is not answered.
-    assert int(done[2]) >= 10_000
+    assert "12000 succeeded, 0 failed, 0 errored, 0 timeout" in load, load
 
 
 def test_stop_while_a_stream_is_open(mesh: Hostmesh, web: EndpointServer) -> None:
