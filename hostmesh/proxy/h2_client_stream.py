@@ -201,6 +201,7 @@ class H2EndpointStream:
             # Not processed (RFC 9113 section 8.7): any request may be repeated, and better somewhere else.
             error = self.error(f"refused the stream ({code_name(code)})", Sent.NOTHING)
             self.refused()
+            self._session.endpoint.refused(self._session)
         elif code == NO_ERROR:
             error = self.error(f"reset the stream ({code_name(code)}) without a complete response")
         else:

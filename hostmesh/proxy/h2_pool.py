@@ -97,6 +97,11 @@ class H2EndpointStack(EndpointStack):
     def _connect_if_needed(self) -> None:
         # What is being opened will serve so many each; only who comes after them needs another.
         each = self.first_streams
+        if not each:
+            if self.sessions:
+                # The peer allows none for now, and on another connection hardly more.
+                return
+            each = 1
         while len(self.connecting) * each < len(self.waiters) and self._may_connect():
             self.connecting[self.client.connect(self)] = None
 
@@ -157,8 +162,13 @@ class H2EndpointStack(EndpointStack):
 
     def greeted(self, session: H2ClientSession) -> None:
         """The peer has said how many streams it takes."""
-        self.first_streams = max(1, min(FIRST_STREAMS, session.free + len(session.streams)))
+        self.first_streams = min(FIRST_STREAMS, session.free + len(session.streams))
         self.stream_ended(session)
+
+    def refused(self, session: H2ClientSession) -> None:
+        """The peer has refused one of the streams that it has: if it has no room, it takes no more than the others."""
+        if not session.free:
+            self.first_streams = min(self.first_streams, len(session.streams) - 1)
 
     def may_shrink(self) -> bool:
         """Whether a connection that has been idle for its time may be closed."""

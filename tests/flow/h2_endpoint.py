@@ -77,17 +77,17 @@ class Stream:
     def pump(self) -> None:
         """Send what the windows allow now."""
         conn = self.session.conn
-        while self._unsent and not self.cut:
-            room = min(conn.local_flow_control_window(self.id), conn.max_outbound_frame_size)
-            if room <= 0:
-                break
-            try:
+        try:
+            while self._unsent and not self.cut:
+                room = min(conn.local_flow_control_window(self.id), conn.max_outbound_frame_size)
+                if room <= 0:
+                    break
                 conn.send_data(self.id, bytes(self._unsent[:room]))
-            except StreamClosedError:
-                # Reset in the same read; the event of that comes next.
-                self._unsent.clear()
-                return
-            del self._unsent[:room]
+                del self._unsent[:room]
+        except StreamClosedError:
+            # Reset in the same read; the event of that comes next.
+            self._unsent.clear()
+            return
         if not self._unsent and not self.cut:
             if self._trailers is not None:
                 conn.send_headers(self.id, self._trailers, end_stream=True)

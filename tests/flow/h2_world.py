@@ -29,7 +29,8 @@ def every_engine(request: pytest.FixtureRequest) -> Iterator[None]:
 def h2_world(client: str = "", **options: str) -> World:
     """A world whose http router speaks HTTP/2 to endpoints."""
     both = f"protocol: h2{', ' if client else ''}{client}"
-    return World(config(client=both, router=f"h2Engine: {Engine.kind}", **options))
+    router = f"h2Engine: {Engine.kind}\n{options.pop('router', '')}".rstrip()
+    return World(config(client=both, router=router, **options))
 
 
 def serving_h2(world: World, *handlers: StreamHandler, name: str = "web", **options: Any) -> list[H2Endpoint]:

@@ -360,3 +360,53 @@ def set_authority(world: World, text: str, name: str) -> None:
     """Give the endpoint a name of its own, as Consul's setHost does."""
     ip, _, port = text.partition(":")
     world.namer.addrs["web"].set(AddrBound((Endpoint(ip, int(port), 1.0, (("authority", name),)),)))
+
+
+def test_whole_bodies_leave_from_where_they_are_held() -> None:
+    """streamingEnabled false: twenty bodies of 2 MB at once, far more than a connection may hold, all arrive."""
+    world = h2_world(router="streamingEnabled: false")
+    (endpoint,) = serving_h2(world)
+    body = bytes(range(250)) * 8000
+
+    calls = [world.caller().request(method="POST", body=body) for _ in range(20)]
+    world.run(0.05)
+    assert world.metric("rt/out/client/#/lit/web/buffered_bytes") <= 20 * 2 * HIGH_MARK
+    world.finish(*calls)
+
+    assert [call.status for call in calls] == [200] * 20
+    assert all(bytes(stream.body) == body for stream in endpoint.requests)
+    check(world)
+
+
+def test_whole_bodies_keep_their_trailers() -> None:
+    """Also when they leave in several pieces."""
+    world = h2_world(router="streamingEnabled: false")
+    (endpoint,) = serving_h2(world)
+    caller = world.caller()
+    size = 300_000
+    caller.send(b"POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n")
+    caller.send(b"%x\r\n%b\r\n0\r\nX-Sum: 1\r\n\r\n" % (size, b"x" * size))
+    call = caller.expect("POST")
+    world.finish(call)
+
+    (stream,) = endpoint.requests
+    assert (len(stream.body), stream.trailers) == (size, [(b"x-sum", b"1")])
+    check(world)
+
+
+def test_an_expectation_is_the_endpoints_to_meet() -> None:
+    """100-continue with a streamed body: the endpoint says when the body may come."""
+    world = h2_world()
+    (endpoint,) = serving_h2(world)
+    endpoint.on_head = lambda stream: stream.head(100)
+    caller = world.caller()
+    caller.send(b"POST / HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n\r\n")
+    call = caller.expect("POST")
+    world.run(0.1)
+    assert [message.status for message in call.informational] == [100]
+    assert endpoint.requests[0].get("expect") == "100-continue"
+    caller.send(b"x" * 20_000)
+    world.finish(call)
+
+    assert (call.status, len(endpoint.requests[0].body)) == (200, 20_000)
+    check(world)

@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 from hostmesh.proxy import h2_client
 from hostmesh.proxy.h2_client import FIRST_STREAMS
 from hostmesh.proxy.h2_liveness import PING_AGAIN, PING_IDLE, PING_QUIET, PING_TIMEOUT
-from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS
+from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS, STREAM_WAIT
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, answering_h2
 from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.scripted import Call
@@ -722,4 +722,23 @@ def test_first_streams_is_what_the_protocol_recommends() -> None:
 
     assert [call.status for call in calls] == [200] * (FIRST_STREAMS + 50)
     assert endpoint.accepted <= 2
+    check(world)
+
+
+def test_nobody_waits_for_ever_for_a_stream() -> None:
+    """A peer that allows none: after ten seconds the request goes to another endpoint."""
+    world = h2_world("loadBalancer: {kind: roundRobin}")
+    closed, _open = serving_h2(world, answering_h2(), answering_h2(200, b"other"))
+    world.name("web", closed.text)
+    closed.max_streams = 0
+    first = world.caller().request()
+    world.run(1.0)
+    assert first.ended is None
+    world.name("web", closed.text, _open.text)
+
+    waiting = [world.caller().request() for _ in range(10)]
+    world.finish(first, *waiting)
+
+    assert {call.body for call in (first, *waiting)} == {b"other"}
+    assert first.elapsed == pytest.approx(STREAM_WAIT, abs=0.5)
     check(world)
