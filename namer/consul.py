@@ -153,7 +153,9 @@ class ConsulNamer:
         from hostmesh.registry.rotation import Rotation
 
         key = ("consul", self.agent.address.host, self.agent.address.port)
-        rotation: Rotation = self.shared.clients.setdefault(key, Rotation(self.max_watches))
+        rotation: Rotation = self.shared.clients.setdefault(
+            key, Rotation(self.max_watches, self.shared.alarms)
+        )
         rotation.limit = min(rotation.limit, self.max_watches)
         return rotation
 

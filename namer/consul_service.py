@@ -42,6 +42,7 @@ from namer.consul_format import (
 )
 
 if TYPE_CHECKING:
+    from hostmesh.registry.rotation import Place
     from namer.consul import ConsulNamer
 
 WAIT_S = 30.0
@@ -114,6 +115,7 @@ class Service:
             warm=namer.shared.warm,
             guard=namer.shared.guard,
         )
+        self._has_complained = False
         self.started = 0.0
         self.updated: float | None = None
         """``env.wall()`` of the last change."""
@@ -135,8 +137,11 @@ class Service:
         self._stop: Callable[[], None] | None = None
 
     def _report(self, event: str, facts: Any) -> None:
-        # An agent that is away is one line in the log, not one for each name.
+        # An agent that is away is one line in the log, not one for each name; nor is its return.
+        if event == "names.source_recovered" and not self._has_complained:
+            return
         if self._namer.agent.is_up:
+            self._has_complained = event == "names.source_failed"
             self._namer.report(event, facts)
 
     # Observed or not.
@@ -190,6 +195,9 @@ class Service:
         agent, rotation = self._namer.agent, self._namer.rotation
         if not agent.is_up:
             await agent.wait_up()
+            if agent.is_gone:
+                agent.is_gone = False
+                rotation.begin_anew()
             await trio.sleep(self._namer.rng.random() * min(1.0, len(self._namer) / SPREAD_NAMES))
         authority = await self._namer.authority(self._dc, self._tag, self._service)
         self.index = 0
@@ -203,7 +211,7 @@ class Service:
                 since = self._namer.env.now()
                 while not rotation.is_over(self._namer.env.now() - since):
                     try:
-                        answer = await self._ask()
+                        answer = await self._ask(place)
                     except Unreachable:
                         if not agent.is_up or self._namer.env.now() - self._asked > REFUSED_S:
                             raise
@@ -228,22 +236,32 @@ class Service:
             answer = await self._ask()
         await self._take(answer, authority)
 
-    async def _ask(self) -> ServiceAnswer:
-        """One query."""
+    async def _ask(self, place: Place | None = None) -> ServiceAnswer:
+        """One query; ``place`` is where it may wait for a change."""
         namer = self._namer
         options: dict[str, Any] = {"dc": self._dc, "tag": self._tag}
         self._asked = namer.env.now()
         if self._is_blocking:
             options["index"] = str(self.index)
             options["wait"] = f"{round(namer.wait_s * 1000)}ms"
+            if place is not None:
+                place.busy_until = self._asked + namer.wait_s * 17 / 16
         client = namer.agent.client
         answer: ServiceAnswer | None = None
-        with namer.agent.interruptible() as lost:
-            if namer.reading.use_health:
-                options["passing"] = namer.only_passing
-                answer = await client.health.service(self._service, **options)
-            else:
-                answer = await client.catalog.service(self._service, **options)
+        try:
+            with namer.agent.interruptible() as lost:
+                if namer.reading.use_health:
+                    options["passing"] = namer.only_passing
+                    answer = await client.health.service(self._service, **options)
+                else:
+                    answer = await client.catalog.service(self._service, **options)
+        except consul.ConsulException:
+            # Not when it was cut short: the agent does not notice that.
+            if place is not None:
+                place.busy_until = None
+            raise
+        if place is not None and not lost.cancelled_caught:
+            place.busy_until = None
         if lost.cancelled_caught or answer is None:
             raise Unreachable(namer.agent.cause)
         return answer

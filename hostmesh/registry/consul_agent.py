@@ -96,6 +96,8 @@ class Agent:
         self.cause: str | None = None
         """Why it cannot be reached; None while it can."""
         self.outages = 0
+        self.is_gone = False
+        """Nobody listened at its port since it was last there: whoever answers next is another process."""
         self.returned_at = 0.0
         """trio's time of the last return."""
 
@@ -217,6 +219,7 @@ class Agent:
                 failure = f"TLS with {endpoint.host}: {error.__cause__ or error}"
                 self._context = None  # its files may have been replaced
             except (OSError, ssl.CertificateError) as error:
+                self.is_gone = self.is_gone or _is_refusal(error)
                 failure = str(error)
         raise Unreachable(failure)
 
@@ -250,3 +253,10 @@ class Agent:
             finally:
                 close()
         return self._addr.value.endpoints if isinstance(self._addr.value, AddrBound) else ()
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether nobody listens there; trio wraps what happened at each address."""
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        return all(map(_is_refusal, error.__cause__.exceptions))
+    return isinstance(error.__cause__ or error, ConnectionRefusedError)

@@ -4,7 +4,8 @@ Registries bound the connections of one client (a Consul agent closes what is ab
 connection. Up to the limit every name has its watch. Above it names without one are looked at instead, every other
 second as long as that does not ask too much of the registry, and get the places of watches that end. Nothing is
 interrupted for that: an agent goes on counting the connection of a query that was given up until the query would have
-ended, so that to cancel watches is to use more connections than the limit.
+ended, so that to cancel watches is to use more connections than the limit. When it happens all the same, because a name
+is no longer in use or the registry was away, the place stays taken until then.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
+
+if TYPE_CHECKING:
+    from hostmesh.registry.alarms import Alarm, Alarms
 
 GAP_S = 2.0
 """Seconds between two looks at a name without a watch, as long as that is not too often for the registry. What has
@@ -34,6 +39,8 @@ class Place:
 
     def __init__(self, is_granted: bool) -> None:
         self._granted = trio.Event()
+        self.busy_until: float | None = None
+        """When the registry ends the query that is under way, on the alarms' clock; None while there is none."""
         if is_granted:
             self._granted.set()
 
@@ -54,20 +61,28 @@ class Place:
 class Rotation:
     """Places for watches, and looks for those that have none."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, alarms: Alarms) -> None:
         if limit < 1:
             raise ValueError(f"expected a limit of at least 1, found {limit}")
         self.limit = limit
         self.look_every_s = GAP_S
+        self._alarms = alarms
         self._held = 0
+        self._given_up: dict[Alarm, None] = {}
+        """For each query that was given up, the alarm at the end of which its place is free."""
         self._queue: OrderedDict[Place, None] = OrderedDict()
         self.looks = trio.Semaphore(LOOKS)
         """To be entered around a look."""
 
     @property
     def held(self) -> int:
-        """Places taken now."""
-        return self._held
+        """Places taken now, by watches."""
+        return self._held - len(self._given_up)
+
+    @property
+    def given_up(self) -> int:
+        """Places taken by queries that were given up and that the registry may still be busy with."""
+        return len(self._given_up)
 
     @property
     def waiting(self) -> int:
@@ -81,7 +96,7 @@ class Rotation:
     def period_s(self, hold_s: float) -> float:
         """Seconds from one turn of a name to its next, when each keeps its place for ``hold_s``; 0 while there is room
         for all."""
-        return (self._held + len(self._queue)) / self.limit * hold_s if self._queue else 0.0
+        return (self.held + len(self._queue)) / self.limit * hold_s if self._queue else 0.0
 
     def is_over(self, held_s: float) -> bool:
         """Whether a name that has had its place for so long should leave it to the next."""
@@ -98,11 +113,33 @@ class Rotation:
         try:
             yield place
         finally:
-            if place.is_granted:
-                self._held -= 1
-            else:
+            if not place.is_granted:
                 del self._queue[place]
-            while self._queue and self._held < self.limit:
-                following, _ = self._queue.popitem(last=False)
-                self._held += 1
-                following.grant()
+            elif place.busy_until is not None and place.busy_until > self._alarms.env.now():
+                self._give_up(place.busy_until)
+            else:
+                self._held -= 1
+                self._grant()
+
+    def _give_up(self, until: float) -> None:
+        def free() -> None:
+            if self._given_up.pop(alarm, True) is None:
+                self._held -= 1
+                self._grant()
+
+        alarm = self._alarms.at(until, free)
+        self._given_up[alarm] = None
+
+    def begin_anew(self) -> None:
+        """The registry's process is another one: it knows nothing of queries that were given up."""
+        given_up, self._given_up = self._given_up, {}
+        for alarm in given_up:
+            alarm.cancel()
+        self._held -= len(given_up)
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._queue and self._held < self.limit:
+            following, _ = self._queue.popitem(last=False)
+            self._held += 1
+            following.grant()

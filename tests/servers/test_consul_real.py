@@ -48,6 +48,37 @@ def test_scenario(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_agent_at_its_limit_stands_still(tmp_path: Path) -> None:
+    """Afterwards it still counts the connections of the watches from before: names are looked at until they are gone,
+    none of them is refused, and a change is seen as soon as ever."""
+    for name in ("consul", "mesh"):
+        (tmp_path / name).mkdir()
+    names = [f"s{number}" for number in range(60)]
+    with (
+        EndpointServer("one") as one,
+        EndpointServer("two") as two,
+        ConsulServer(tmp_path / "consul", dev=False, max_connections=80) as agent,
+        Hostmesh(tmp_path / "mesh", config("maxWatches: 50"), ports={"consul": agent.port}) as mesh,
+    ):
+        for name in names:
+            agent.register(name, "127.0.0.1", one.port)
+        assert {who(mesh, name) for name in names} == {"one"}
+        agent.freeze()
+        connected = "namer/#/io.l5d.consul/connected"
+        mesh.wait_metric(connected, lambda value: value == 0, within=30)
+        agent.thaw()
+        mesh.wait_metric(connected, lambda value: value == 1, within=10)
+        errors = mesh.metrics()["namer/#/io.l5d.consul/service/errors"]
+        for name in (names[0], names[-1]):
+            agent.deregister(name, "127.0.0.1", one.port)
+            agent.register(name, "127.0.0.1", two.port)
+        for name in (names[0], names[-1]):
+            mesh.wait(lambda name=name: who(mesh, name) == "two", f"{name} has changed", within=6)
+
+        assert mesh.metrics()["namer/#/io.l5d.consul/service/errors"] == errors
+
+
+@pytest.mark.slow
 def test_propagation_is_measured() -> None:
     """Few changes, so that the numbers of ``consul_scenarios propagation`` are known to be measurable."""
     print(propagation(10))

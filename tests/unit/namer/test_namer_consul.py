@@ -368,6 +368,22 @@ def test_no_watch_is_interrupted_for_another() -> None:
     ConsulWorld(max_watches=2).run_consul(test)
 
 
+def test_a_query_that_is_given_up_keeps_its_place() -> None:
+    """A name that is no longer in use leaves a query behind that the agent is still busy with."""
+
+    async def test(world: ConsulWorld) -> None:
+        world.agent.put("web", 80)
+        name = Followed(world, "/dc1/web")
+        await world.until(lambda: len(world.agent.asked) == 2)
+        assert world.namer.rotation.held == 1
+        name.close()
+        await world.until(lambda: world.namer.rotation.held == 0)
+        assert world.namer.rotation.given_up == 1
+        await world.until(lambda: world.namer.rotation.given_up == 0)
+
+    ConsulWorld(wait_ms=500).run_consul(test)
+
+
 def test_a_refused_watch_is_no_outage() -> None:
     """An agent that has no connection left for a watch is asked now and then instead, and changes are seen."""
     agent = ScriptedAgent()

@@ -9,7 +9,21 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.rotation import DWELL_S, GAP_S, LOOKS, MAX_RATE, Rotation
+from tests.fs_world import RealEnv
+
+
+class TrioEnv(RealEnv):
+    """Trio's clock, which tests move."""
+
+    def now(self) -> float:
+        return trio.current_time()
+
+
+def made(limit: int) -> Rotation:
+    return Rotation(limit, Alarms(TrioEnv()))
+
 
 WAIT_S = 30.0
 """How long a watch lasts that sees no change."""
@@ -19,7 +33,7 @@ class Watches:
     """Names that are watched when they may be and looked at when not, as namers do it."""
 
     def __init__(self, limit: int) -> None:
-        self.rotation = Rotation(limit)
+        self.rotation = made(limit)
         self.turns: dict[int, list[float]] = {}
         self.unseen: dict[int, float] = {}
         """The longest that each was neither watched nor looked at."""
@@ -99,7 +113,7 @@ def test_the_period_is_what_is_shown() -> None:
     """All that are there, divided by the places, for as long as each keeps one."""
 
     async def main() -> None:
-        rotation = Rotation(2)
+        rotation = made(2)
         with rotation.place() as one, rotation.place(), rotation.place() as three:
             assert one.is_granted
             assert not three.is_granted
@@ -116,7 +130,7 @@ def test_a_cancelled_wait_gives_its_place_on() -> None:
     """Who has left the queue is not given a place, and who leaves a place makes room."""
 
     async def main() -> None:
-        rotation = Rotation(1)
+        rotation = made(1)
         got = []
 
         async def wait(number: int) -> None:
@@ -145,11 +159,38 @@ def test_a_cancelled_wait_gives_its_place_on() -> None:
     trio.run(main)
 
 
+def test_a_query_that_was_given_up_keeps_its_place_until_it_would_have_ended() -> None:
+    """The registry goes on counting its connection; another process of the registry does not."""
+
+    async def main() -> None:
+        alarms = Alarms(TrioEnv())
+        rotation = Rotation(2, alarms)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alarms.run)
+            for _ in range(2):
+                with rotation.place() as place:
+                    place.busy_until = trio.current_time() + WAIT_S
+            assert (rotation.held, rotation.given_up) == (0, 2)
+            with rotation.place() as later:
+                assert not await later.granted_within(WAIT_S - 1)
+                assert await later.granted_within(2)
+                assert (rotation.held, rotation.given_up) == (1, 0)
+                later.busy_until = trio.current_time() + WAIT_S
+            with rotation.place(), rotation.place() as last:
+                assert not last.is_granted
+                rotation.begin_anew()
+                assert last.is_granted
+            assert (rotation.held, rotation.given_up, rotation.waiting) == (0, 0, 0)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_looks_at_the_same_time_are_bounded() -> None:
     """Each is one more connection."""
 
     async def main() -> None:
-        rotation = Rotation(1)
+        rotation = made(1)
         most = now = 0
 
         async def look() -> None:
@@ -173,4 +214,4 @@ def test_looks_at_the_same_time_are_bounded() -> None:
 def test_a_limit_is_positive(limit: int) -> None:
     """None at all would be a name that is never seen."""
     with pytest.raises(ValueError, match="at least 1"):
-        Rotation(limit)
+        made(limit)
