@@ -10,7 +10,7 @@ import pytest
 from tests.bench import requests
 from tests.bench.h2_load import H2Endpoint, h2
 from tests.bench.h2_requests import Encoder, write_frames
-from tests.bench.load import Endpoint, HeldConnections, compile_tools, openload
+from tests.bench.load import Endpoint, HeldConnections, Source, compile_tools, openload, stream
 from tests.bench.measure import cpu_seconds, family, resident_mb
 
 CORE = 0
@@ -124,3 +124,15 @@ def test_h2_load_counts_as_its_endpoint_does(tmp_path: Path) -> None:
     assert (open_loop.completed, open_loop.bad, counted) == (250, 0, 250)
     assert (closed_loop.completed, closed_loop.bad) == (both - 250, 0)
     assert closed_loop.completed > 100
+
+
+def test_streams_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source sends what is asked for, and what the sink counts is what came."""
+    monkeypatch.setattr("tests.bench.load.STREAM_BYTES", 32 << 20)
+    source = Source(CORE)
+    try:
+        outcome = stream(CORE, source.port, 4)
+
+        assert (outcome.completed, outcome.bad) == (32, 0)
+    finally:
+        source.stop()

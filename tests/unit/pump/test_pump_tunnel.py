@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -487,6 +488,100 @@ def test_where_splice_is_refused_bytes_are_copied(world: World, monkeypatch: pyt
 
     assert len(asked) == 1
     joined.tunnel.abort()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_peers_do_bytes_stay_in_order(world: World, kind: str, seed: int) -> None:
+    """Many tunnels at once, with pauses, ends and resets at any time: what arrives is a prefix of what was sent, all of
+    it after an orderly end, and nothing stays open."""
+    dice = random.Random(seed)
+    before = world.pump.statistics()["descriptors"]
+    streams = [Stream(world, kind, dice, chance) for chance in range(12)]
+    for _ in range(4000):
+        alive = [each for each in streams if each.step()]
+        world.pump.step(wait=False)
+        if not alive:
+            break
+    for each in streams:
+        each.finish()
+    for _ in range(50):
+        world.pump.step(wait=False)
+
+    assert [each.problem for each in streams if each.problem] == []
+    assert world.pump.statistics()["descriptors"] == before
+    assert world.pump.pipes.open == len(world.pump.pipes._idle)
+
+
+class Stream:
+    """A tunnel whose peers send, read and end as dice say. ``chance`` 0 to 3 in 12 break their connection."""
+
+    def __init__(self, world: World, kind: str, dice: random.Random, chance: int) -> None:
+        self.joined = Joined(world, kind, buffer=dice.choice((None, BUFFER)))
+        self.dice = dice
+        self.breaks = chance < 4
+        self.problem = ""
+        self.ways = [
+            Way(self.joined.near, self.joined.far, dice),
+            Way(self.joined.far, self.joined.near, dice),
+        ]
+
+    def step(self) -> bool:
+        """Do something; whether there is more to do."""
+        if self.breaks and self.dice.random() < 0.003:
+            reset(self.dice.choice((self.joined.near, self.joined.far)))
+            for way in self.ways:
+                way.broken = True
+        for way in self.ways:
+            way.step()
+            if way.got != way.data[: len(way.got)]:
+                self.problem = f"other bytes within {len(way.got)}"
+        return not all(way.over for way in self.ways)
+
+    def finish(self) -> None:
+        for way in self.ways:
+            if not way.broken and (not way.over or way.got != way.data):
+                self.problem = f"{len(way.got)} of {len(way.data)} bytes"
+        self.joined.near.close()
+        self.joined.far.close()
+        if not self.joined.ends:
+            self.joined.tunnel.abort()
+
+
+class Way:
+    """One direction of such a stream."""
+
+    def __init__(self, source: socket.socket, reader: socket.socket, dice: random.Random) -> None:
+        self.source = source
+        self.reader = reader
+        self.dice = dice
+        self.data = dice.randbytes(dice.choice((0, 10, 50_000, 2_000_000)))
+        self.sent = 0
+        self.got = bytearray()
+        self.ended = False
+        self.over = False
+        self.broken = False
+
+    def step(self) -> None:
+        if self.over or self.broken:
+            self.over = True
+            return
+        try:
+            if self.sent < len(self.data):
+                self.sent += self.source.send(
+                    self.data[self.sent : self.sent + self.dice.randrange(1, 200_000)]
+                )
+            elif not self.ended:
+                self.ended = True
+                self.source.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            pass
+        if self.dice.random() < 0.5:
+            try:
+                piece = self.reader.recv(self.dice.randrange(1, 300_000))
+            except BlockingIOError:
+                return
+            self.got += piece
+            self.over = not piece
 
 
 # -- pipes ------------------------------------------------------------------------------------------------------------
