@@ -48,6 +48,7 @@ bench: .venv/.installed
 fuzz: .venv/.installed
 	@$(BIN)/python -m tests.fuzz.lane_vs_h11 $(or $(ARGS),--count 1000000)
 	@$(BIN)/python -m tests.fuzz.h2_lane_vs_library $(or $(ARGS),--count 100000)
+	@$(BIN)/python -m tests.fuzz.h2_callers --count 3000
 
 docs: .venv/.installed
 	@$(BIN)/python -m hostmesh.config.docs > docs/config.md
