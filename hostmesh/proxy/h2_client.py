@@ -1,13 +1,11 @@
 """One HTTP/2 connection to an endpoint, carrying the streams of many exchanges at a time.
 
-It opens streams while it may, ends when its peer says GOAWAY, at its age or when it has been idle for long enough, and
-then lets the streams it has come to their end: who asks next gets another connection (h2_pool.py). There is one timer
-per connection, re-armed when it fires.
+It opens streams while it may and hands what comes on them to their halves. When and how it ends is in
+h2_client_life.py; who asks next then gets another connection (h2_pool.py).
 """
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Sent, Side
@@ -18,15 +16,13 @@ from hostmesh.protocol.h2.engine import (
     CANCEL,
     ENHANCE_YOUR_CALM,
     INTERNAL_ERROR,
-    NO_ERROR,
-    PROTOCOL_ERROR,
     ConnectionFault,
     code_name,
 )
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import line_pairs, request_pairs, trailer_pairs
+from hostmesh.proxy.h2_client_life import H2ClientLife
 from hostmesh.proxy.h2_client_stream import H2EndpointStream
-from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 from hostmesh.proxy.h2_sending import Sending
 from hostmesh.proxy.tunnel_h2 import H2EndpointTunnel
 
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Pairs
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.h2_pool import H2EndpointStack
-    from hostmesh.pump.loop import TimerHandle, Transport
+    from hostmesh.pump.loop import Transport
 
 FIRST_STREAMS = 100
 """Streams opened before the peer's SETTINGS have arrived: what RFC 9113 section 6.5.2 recommends as a peer's least."""
@@ -43,57 +39,27 @@ LAST_REQUEST = 2**30 - 1
 """Requests after which a connection is retired: the ids of its streams are used up (RFC 9113 section 5.1.1)."""
 
 
-class H2ClientSession:
+class H2ClientSession(H2ClientLife):
     """A pump session that owns its transport and an engine. ``endpoint`` hears of streams that end and of the end."""
 
-    __slots__ = (
-        "_fresh",
-        "_greeted",
-        "_liveness",
-        "_loop",
-        "_step",
-        "_timer",
-        "_transport",
-        "_ungreeted",
-        "closed",
-        "endpoint",
-        "engine",
-        "idle_since",
-        "name",
-        "opened",
-        "requests",
-        "retired",
-        "sending",
-        "streams",
-    )
+    __slots__ = ("_fresh", "_greeted", "_ungreeted", "name", "requests")
 
     def __init__(
         self, endpoint: H2EndpointStack, transport: Transport, now: float, name: bytes | None
     ) -> None:
+        super().__init__(endpoint, transport, now)
         client = endpoint.client
-        self.endpoint = endpoint
         self.name = name
         """The endpoint's own name, by which it is called; see named_session.py."""
-        self._transport = transport
-        self._loop = client.loop
         self.engine = make_engine(client.settings.h2_engine, client.settings.h2, self)
         self.sending = Sending(self.engine, transport, self, client.loop)
-        self.streams: dict[int, H2EndpointStream] = {}
-        self.closed = False
-        self.retired = False
-        """No new streams: it closes with its last one."""
         self.requests = 0
-        self.opened = now
-        self.idle_since = now
         self._greeted = False
         """The peer's SETTINGS have arrived."""
-        self._liveness = Liveness(now)
         self._ungreeted: dict[Exchange, bytes] = {}
         """Requests for tunnels that wait for the peer's SETTINGS, and what they ask for."""
         self._fresh: list[H2EndpointStream] = []
         """Streams whose response head came with this read."""
-        self._step = min(PING_QUIET, client.idle_time or inf)
-        self._timer: TimerHandle | None = None
         self.engine.start()
         self.sending.flush_soon()
         self._watch(now)
@@ -109,6 +75,12 @@ class H2ClientSession:
         if self._greeted:
             return capacity
         return min(capacity, self.endpoint.first_streams - len(self.streams) - len(self._ungreeted))
+
+    def _changed(self) -> None:
+        self.endpoint.stream_ended(self)
+
+    def _over(self) -> None:
+        self.endpoint.session_over(self)
 
     @property
     def carried(self) -> int:
@@ -193,6 +165,12 @@ class H2ClientSession:
         waiting, self._ungreeted = self._ungreeted, {}
         for ex in waiting:
             ex.router.guard(self.endpoint.dispatch, ex)
+
+    def _shut(self) -> None:
+        super()._shut()
+        if self._ungreeted:
+            # Never from within the call that ends the connection: they go elsewhere at once.
+            self._loop.turn.call_soon(self._fail_ungreeted)
 
     def _fail_ungreeted(self) -> None:
         waiting, self._ungreeted = self._ungreeted, {}
@@ -336,112 +314,6 @@ class H2ClientSession:
     def connection_overdue(self, error: MeshError) -> None:
         self.engine.goaway(ENHANCE_YOUR_CALM)
         self._end(error.reason, error.message)
-
-    # -- time -----------------------------------------------------------------------------------------------------
-
-    def _ping(self, now: float) -> None:
-        self.engine.ping(self._liveness.ping(now))
-        self.sending.flush_soon()
-        self._watch(now)
-
-    def _watch(self, now: float) -> None:
-        """Set the timer to what is due next. It never waits for longer than the shortest of all times, so nothing has
-        to set it anew that only moves a time further away, as every read and every stream does."""
-        if self._timer is not None:
-            self._timer.cancel()
-        due = now + self._step
-        since = self.engine.headers_since
-        if since is not None:
-            due = min(due, since + self.endpoint.client.settings.h2.budgets.header_seconds)
-        due = min(due, self._liveness.due(bool(self.streams)), self._rest_until(), self._life_until())
-        self._timer = self._loop.call_at(due, self._check)
-
-    def _rest_until(self) -> float:
-        idle_time = self.endpoint.client.idle_time
-        return inf if self.streams or idle_time is None else self.idle_since + idle_time
-
-    def _life_until(self) -> float:
-        life_time = self.endpoint.client.life_time
-        return inf if self.retired or life_time is None else self.opened + life_time
-
-    def _check(self) -> None:
-        self._timer = None
-        now = self._loop.now()
-        since = self.engine.headers_since
-        if since is not None and now >= since + self.endpoint.client.settings.h2.budgets.header_seconds:
-            self.engine.goaway(PROTOCOL_ERROR)
-            self._end(Reason.BAD_RESPONSE, "did not complete a header block in time")
-            return
-        if self._liveness.dead(now):
-            self._end(Reason.RESET_BY_ENDPOINT, f"did not answer a PING within {PING_TIMEOUT:g} s")
-            return
-        if now >= self._liveness.due(bool(self.streams)):
-            self._ping(now)
-            return
-        if now >= self._rest_until():
-            if self.endpoint.may_shrink():
-                self._finish()
-                return
-            self.idle_since = now
-        if now >= self._life_until():
-            self.retire()
-            if self.closed:
-                return
-        self._watch(now)
-
-    # -- the end --------------------------------------------------------------------------------------------------
-
-    def retire(self) -> None:
-        """Open no more streams; close with the last one, which may be now."""
-        self.retired = True
-        if not self.streams:
-            self._finish()
-        else:
-            self.endpoint.stream_ended(self)
-
-    def _finish(self) -> None:
-        """Close: no stream is open."""
-        if not self.closed:
-            self.engine.goaway(NO_ERROR)
-            self._shut()
-            self._transport.close()
-            self.endpoint.session_over(self)
-
-    def _end(self, reason: Reason, what: str) -> None:
-        """The endpoint did ``what``, which is the end of the connection and of every stream."""
-        if not self.closed:
-            self._shut()
-            self._transport.close()
-            self._lose(reason, what)
-
-    def _shut(self) -> None:
-        """Write what the engine still has to say, and nothing after it."""
-        self.sending.flush()
-        self.sending.close()
-        self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._ungreeted:
-            # Never from within the call that ends the connection: they go elsewhere at once.
-            self._loop.turn.call_soon(self._fail_ungreeted)
-
-    def _lose(self, reason: Reason, what: str) -> None:
-        streams, self.streams = self.streams, {}
-        self.endpoint.session_over(self)
-        for half in streams.values():
-            half.lost(half.broke(what, reason))
-
-    def eof_received(self) -> None:
-        self._end(Reason.RESET_BY_ENDPOINT, "closed the connection")
-
-    def connection_lost(self, error: OSError | None) -> None:
-        if not self.closed:
-            self._shut()
-            what = "closed the connection"
-            if error is not None:
-                what = f"broke the connection ({error.strerror or error})"
-            self._lose(Reason.RESET_BY_ENDPOINT, what)
 
 
 def _tell(ex: Exchange, error: MeshError) -> None:

@@ -22,7 +22,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.pump.marks import HIGH_MARK, LOW_MARK
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engine import Engine, Pairs
     from hostmesh.pump.loop import Loop, TimerHandle, Transport
 
 FRAME = 16_384
@@ -51,20 +51,6 @@ MAX_STALLS = 100
 CONTROL_MARK = HIGH_MARK
 """Bytes of frames other than DATA written while the socket takes nothing; above it the peer, who provokes them (PING,
 SETTINGS, requests to be refused) and does not read the answers, is not read any more."""
-
-
-class DataEngine(Protocol):
-    """The part of an engine that sending needs."""
-
-    def window(self, stream: int) -> int:
-        """Of stream 0: the connection's."""
-        ...
-
-    def send_data(self, stream: int, data: bytes, end: bool) -> None: ...
-
-    def send_trailers(self, stream: int, pairs: Pairs) -> None: ...
-
-    def take(self) -> bytes: ...
 
 
 class SendingOwner(Protocol):
@@ -131,7 +117,7 @@ class Sending:
         "stalls",
     )
 
-    def __init__(self, engine: DataEngine, transport: Transport, owner: SendingOwner, loop: Loop) -> None:
+    def __init__(self, engine: Engine, transport: Transport, owner: SendingOwner, loop: Loop) -> None:
         self._engine = engine
         self._transport = transport
         self._owner = owner

@@ -27,7 +27,7 @@ TRAILERS = [(b"grpc-status", b"0")]
 
 
 class Windows:
-    """Stands for an engine: keeps what it is given to send, within the windows that a test sets."""
+    """Stands for what sending needs of an engine: keeps what it is given, within the windows that a test sets."""
 
     def __init__(self) -> None:
         self.connection = 1 << 30
