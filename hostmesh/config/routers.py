@@ -163,7 +163,7 @@ class HttpRouterConfig(RouterConfig):
     """Kilobytes up to which a body is held, so that it can be sent again; longer ones and those of unknown length are
     streamed and never retried."""
     max_headers_kb: _KB = field(default=8, metadata={"key": "maxHeadersKB"})
-    """Kilobytes of a request's headers; 431 above."""
+    """Kilobytes of an HTTP/1.1 request's headers; 431 above. In HTTP/2 64, see also ``h2Budgets``."""
     max_initial_line_kb: _KB = field(default=4, metadata={"key": "maxInitialLineKB"})
     """Kilobytes of a request line; 414 above."""
     max_err_response_kb: _KB = field(default=5120, metadata={"key": "maxErrResponseKB"})
