@@ -95,6 +95,7 @@ class Peer(asyncio.Protocol):
         self.window = 65535
         """What we may send on the connection."""
         self.initial = 65535
+        """What we may send on a new stream."""
         self.out: list[bytes] = []
         self.closed = False
 
@@ -143,17 +144,23 @@ class Peer(asyncio.Protocol):
             if kind == DATA:
                 assert not flags & PADDED
                 credit += size
+                self.took(stream, payload)
                 self.got(stream, bool(flags & END_STREAM), False)
             elif kind == HEADERS:
                 self.got(stream, bool(flags & END_STREAM), True)
             elif kind == RST_STREAM:
                 self.reset(stream, int.from_bytes(payload, "big"))
             elif kind == SETTINGS and not flags & ACK:
+                for entry in range(0, size, 6):
+                    if int.from_bytes(payload[entry : entry + 2], "big") == INITIAL_WINDOW_SIZE:
+                        self.initial = int.from_bytes(payload[entry + 2 : entry + 6], "big")
                 self.send(SETTINGS_ACK)
             elif kind == PING and not flags & ACK:
                 self.send(ping(payload, ACK))
-            elif kind == WINDOW_UPDATE and not stream:
-                self.window += int.from_bytes(payload, "big")
+            elif kind == WINDOW_UPDATE:
+                if not stream:
+                    self.window += int.from_bytes(payload, "big")
+                self.opened(stream, int.from_bytes(payload, "big"))
             elif kind == GOAWAY:
                 self.goaway(int.from_bytes(payload[:4], "big"), int.from_bytes(payload[4:8], "big"))
         del buffer[:at]
@@ -162,6 +169,12 @@ class Peer(asyncio.Protocol):
 
     def got(self, stream: int, end: bool, head: bool) -> None:
         """A head, trailers or a piece of a body."""
+
+    def took(self, stream: int, payload: bytes) -> None:
+        """The bytes of a piece of a body."""
+
+    def opened(self, stream: int, by: int) -> None:
+        """A window has opened; 0 is the connection's."""
 
     def reset(self, stream: int, code: int) -> None:
         """RST_STREAM."""
