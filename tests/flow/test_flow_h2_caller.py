@@ -338,3 +338,19 @@ def test_timeouts_are_answers() -> None:
     assert (call.status, call.reason) == (503, "total-timeout")
     assert 0.1 <= call.elapsed < 0.2
     world.check()
+
+
+@pytest.mark.parametrize("max_forwards", ["0", "1"])
+def test_diagnostic_trace(max_forwards: str) -> None:
+    """A TRACE that asks where it goes is told so in HTTP/2, too."""
+    world = World(http_config())
+    (endpoint,) = world.serving(answering(body=b"traced"))
+    fields = (("max-forwards", max_forwards), ("l5d-add-context", "true"))
+    call = caller(world).request(method="TRACE", fields=fields)
+    finish(world, call)
+
+    assert (call.status, call.done) == (200, True)
+    assert b"--- Router: out ---" in call.body
+    assert b"service name: /svc/web" in call.body
+    assert len(endpoint) == int(max_forwards)
+    world.check()

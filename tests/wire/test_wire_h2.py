@@ -217,6 +217,29 @@ def test_h2load_asks_more_than_ten_thousand_times(mesh: Hostmesh, tools: Tools) 
     assert "12000 succeeded, 0 failed, 0 errored, 0 timeout" in load, load
 
 
+def test_reload_under_load(mesh: Hostmesh, tools: Tools) -> None:
+    """Reloads cut no connection and lose no stream: the same four connections carry all of them."""
+    url = f"http://127.0.0.1:{mesh.ports['h2']}/r"
+    loads: list[str] = []
+    asking = threading.Thread(
+        target=lambda: loads.append(
+            tools.h2load("-n", "8000", "-c", "4", "-m", "4", "-H:authority: web", url)
+        )
+    )
+    asking.start()
+    server = f"rt/h2/server/127.0.0.1/{mesh.ports['h2']}"
+    mesh.wait_metric(f"{server}/requests", lambda value: value > 100)
+    for number in range(4):
+        mesh.write_config(
+            CONFIG.replace("/svc => /#/io.l5d.fs", f"/x{number} => /nothing; /svc => /#/io.l5d.fs")
+        )
+        mesh.wait(lambda wanted=number + 1: mesh.log().count('"reloaded"') >= wanted, "a reload")  # type: ignore[misc]
+    asking.join(60)
+
+    assert "8000 succeeded, 0 failed, 0 errored, 0 timeout" in loads[0], loads
+    assert mesh.metrics()[f"{server}/connects"] == 4
+
+
 def test_stop_while_a_stream_is_open(mesh: Hostmesh, web: EndpointServer) -> None:
     """SIGTERM lets a request by HTTP/2 finish, and then the process ends."""
     go = threading.Event()
