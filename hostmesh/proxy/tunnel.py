@@ -40,7 +40,7 @@ LOOK = 15.0
 cut. A byte itself costs no clock reading and no counter."""
 
 LOOKS = 4
-"""Looks in an idle time, at least."""
+"""Looks in an idle time, and in the time that a reader may take nothing, at least."""
 
 
 @frozen
@@ -73,7 +73,20 @@ class TunnelStats:
 class Tunnel:
     """See the module's text. Made by :func:`open_tunnel`; ends itself. A server holds it as a caller's connection."""
 
-    __slots__ = ("_idle", "_last", "_over", "_relay", "_sent", "_since", "_stats", "_timer", "ex")
+    __slots__ = (
+        "_idle",
+        "_interval",
+        "_last",
+        "_over",
+        "_relay",
+        "_sent",
+        "_since",
+        "_stalls",
+        "_stats",
+        "_stuck",
+        "_timer",
+        "ex",
+    )
 
     def __init__(self, ex: Exchange, now: float) -> None:
         self.ex = ex
@@ -82,6 +95,11 @@ class Tunnel:
         self._since = now
         self._last = now
         """When a byte was last seen to have passed."""
+        self._stuck = [now, now]
+        """When the caller and the endpoint were last seen to take a byte, or none waited for them."""
+        self._stalls = (0.0, 0.0)
+        """Seconds after which they have gone."""
+        self._interval = min(LOOK, self._idle / LOOKS)
         self._timer: TimerHandle | None = None
         self._relay: Relay | None = None
         self._sent = 0
@@ -94,6 +112,9 @@ class Tunnel:
         self._stats.opened.value += 1
         self._over = (caller.over, endpoint.over)
         near = caller.transport
+        # Of transports that go on; sockets that leave theirs are looked after here (hardening R2).
+        self._stalls = (near.write_stall, endpoint.transport.write_stall)
+        self._interval = min([self._interval, *(each / LOOKS for each in self._stalls if each)])
         before = near.bytes_out
         near.write(caller.head + endpoint.early)
         loop = self.ex.router.loop
@@ -130,25 +151,36 @@ class Tunnel:
 
     # -- what has passed ------------------------------------------------------------------------------------------
 
-    @property
-    def _interval(self) -> float:
-        return min(LOOK, self._idle / LOOKS)
-
     def _look(self) -> None:
         loop = self.ex.router.loop
         now = loop.now()
         self._timer = None
-        if self._count():
+        relay = self._relay
+        assert relay is not None
+        received, sent = self._count()
+        if received or sent:
             self._last = now
-        assert self._relay is not None
-        limit = min(self._idle, HALF_CLOSED_IDLE) if self._relay.half_closed else self._idle
+        stuck = self._stuck
+        if sent or not relay.held_near:
+            stuck[0] = now
+        if received or not relay.held_far:
+            stuck[1] = now
+        limit = min(self._idle, HALF_CLOSED_IDLE) if relay.half_closed else self._idle
+        near, far = self._stalls
         if now - self._last >= limit:
             self._cut(refusals.idle_tunnel(limit))
+        elif near and now - stuck[0] >= near:
+            self._cut(
+                refusals.gone(f"caller has taken nothing of what waits for it in the tunnel for {near:g} s")
+            )
+        elif far and now - stuck[1] >= far:
+            what = f"the endpoint has taken nothing of what waits for it in the tunnel for {far:g} s"
+            self._cut(refusals.endpoint_gone(what))
         else:
             self._timer = loop.call_at(now + self._interval, self._look)
 
-    def _count(self) -> int:
-        """Count what has passed since the last time; how many bytes."""
+    def _count(self) -> tuple[int, int]:
+        """Count what has passed since the last time; how many bytes to the endpoint and to the caller."""
         ex, relay, stats = self.ex, self._relay, self._stats
         assert relay is not None
         received = relay.sent_far - ex.request_bytes
@@ -157,7 +189,7 @@ class Tunnel:
         ex.response_bytes += sent
         stats.received_bytes.value += received
         stats.sent_bytes.value += sent
-        return received + sent
+        return received, sent
 
     def _finish(self, error: MeshError | None) -> None:
         self._count()

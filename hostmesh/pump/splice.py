@@ -371,6 +371,14 @@ class SpliceTunnel:
     def half_closed(self) -> bool:
         return self._flows[0].done or self._flows[1].done
 
+    @property
+    def held_far(self) -> bool:
+        return self._flows[0].holds
+
+    @property
+    def held_near(self) -> bool:
+        return self._flows[1].holds
+
     def write_failed(self, leg: _Leg, error: OSError) -> None:
         """``leg`` takes no more. What it said before it broke is still to be read: an answer may lie there."""
         leg.into.drop()
@@ -384,7 +392,8 @@ class SpliceTunnel:
         if leg.closed:
             return
         if self._broken is None:
-            self._broken = (leg.side, error)
+            # Without the frames that it was raised in, which hold all of this.
+            self._broken = (leg.side, error.with_traceback(None))
         leg.into.drop()
         out = leg.out
         out.done = True

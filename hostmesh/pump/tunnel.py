@@ -41,6 +41,16 @@ class Tunnel(Protocol):
         """One of them has sent its FIN, and the other goes on."""
         ...
 
+    @property
+    def held_far(self) -> bool:
+        """Bytes wait because the far one takes none now."""
+        ...
+
+    @property
+    def held_near(self) -> bool:
+        """Bytes wait because the near one takes none now."""
+        ...
+
     def abort(self) -> None:
         """Reset both connections now; ``on_end`` is not called any more."""
         ...
@@ -124,16 +134,28 @@ class CopyTunnel:
     def half_closed(self) -> bool:
         return self._near.eof or self._far.eof
 
+    @property
+    def held_far(self) -> bool:
+        return self._far.transport.unsent
+
+    @property
+    def held_near(self) -> bool:
+        return self._near.transport.unsent
+
     def leg_lost(self, leg: _Leg, error: OSError | None) -> None:
         """A connection is gone: with an error it takes the other one with it."""
         leg.lost = True
         if error is not None and self._broken is None:
-            self._broken = (leg.side, error)
+            # Without the frames that it was raised in, which hold all of this.
+            self._broken = (leg.side, error.with_traceback(None))
         if not leg.other.lost:
             if error is not None:
                 leg.other.transport.reset()
             return
         on_end, self._on_end = self._on_end, None
+        # Rings that the collector need not find.
+        for each in (self._near, self._far):
+            del each.other, each.tunnel
         if on_end is not None:
             on_end(*(self._broken or (None, None)))
 

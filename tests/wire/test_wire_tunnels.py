@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.harness import Hostmesh
+from tests.wire.harness import ROUTING, Hostmesh
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -33,10 +33,10 @@ SPIN_S = 0.2
 class Tunnels:
     """Some tunnels through one hostmesh: pairs of (caller's socket, endpoint's socket)."""
 
-    def __init__(self, mesh: Hostmesh, listener: socket.socket) -> None:
+    def __init__(self, mesh: Hostmesh, listener: socket.socket, count: int = TUNNELS) -> None:
         self.mesh = mesh
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
-        for _ in range(TUNNELS):
+        for _ in range(count):
             caller = socket.create_connection(("127.0.0.1", mesh.port), timeout=10)
             caller.sendall(HANDSHAKE)
             endpoint, _ = listener.accept()
@@ -95,17 +95,23 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-@pytest.fixture
-def tunnels(tmp_path: Path) -> Iterator[Tunnels]:
+@contextlib.contextmanager
+def opened(folder: Path, count: int = TUNNELS, config: str = ROUTING) -> Iterator[Tunnels]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
         services: dict[str, Any] = {"web": [f"127.0.0.1 {listener.getsockname()[1]}"]}
-        with Hostmesh.routing(tmp_path, **services) as mesh:
-            made = Tunnels(mesh, listener)
+        with Hostmesh.routing(folder, config, **services) as mesh:
+            made = Tunnels(mesh, listener, count)
             try:
                 yield made
             finally:
                 made.close()
+
+
+@pytest.fixture
+def tunnels(tmp_path: Path) -> Iterator[Tunnels]:
+    with opened(tmp_path) as made:
+        yield made
 
 
 def test_silent_and_half_closed_tunnels_rest(tunnels: Tunnels) -> None:
@@ -156,3 +162,25 @@ def test_resets_of_tunnels_whose_readers_do_not_read_rest(tunnels: Tunnels) -> N
     assert waiting
     tunnels.wait_open(TUNNELS - 3)
     assert tunnels.rests()
+
+
+def test_r2_a_caller_that_takes_nothing_is_cut(tmp_path: Path) -> None:
+    """R2: ``writeTimeoutMs`` holds in tunnels, though the other direction is in use all the time."""
+    config = ROUTING.replace(
+        "    ip: 127.0.0.1\n", "    ip: 127.0.0.1\n    socketOptions: {writeTimeoutMs: 500}\n"
+    )
+    with opened(tmp_path, 1, config) as made:
+        ((caller, endpoint),) = made.pairs
+        fill(endpoint)
+
+        def go_on() -> None:
+            while True:
+                caller.sendall(b"x")
+                assert endpoint.recv(1) == b"x"
+
+        with pytest.raises(ConnectionError):
+            go_on()
+        made.wait_open(0)
+        metrics = made.mesh.metrics()
+
+    assert metrics[made.metric("failures/reset-by-caller")] == 1
