@@ -135,6 +135,7 @@ class TcpSession:
 
     def connection_lost(self, error: OSError | None) -> None:
         ex = self.ex
+        self.ex = None
         self._stop_timer()
         if ex is not None and not ex.finished:
             ex.router.guard(ex.request_aborted, refusals.gone(f"caller's connection broke: {error}"))
@@ -150,6 +151,8 @@ class TcpSession:
         self._server.refused(self, error)
 
     def _end(self) -> None:
+        # Session and exchange hold each other: what is over lets go.
+        self.ex = None
         self._stop_timer()
         self.transport.reset()
         self._server.gone(self)
@@ -161,6 +164,7 @@ class TcpSession:
 
     def over(self, received: int, sent: int) -> None:
         """The tunnel has ended, and with it both connections."""
+        self.ex = None
         self._server.gone(self)
 
     def drain(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import random
+import weakref
 
 import pytest
 
@@ -515,6 +517,38 @@ def test_drain_lets_go_of_who_waits() -> None:
 
     assert caller.was_reset
     assert world.reasons == ["draining"]
+    world.check()
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "refused"])
+def test_nothing_is_left_for_the_collector(how: str) -> None:
+    """Session and exchange are freed when the connection has ended."""
+    world = TcpWorld(records=False)
+    (endpoint,) = world.tcp()
+    if how == "refused":
+        world.name("web", "10.0.0.77:80")
+        world.loop.link("10.0.0.77", 80).silent = True
+        caller = world.dial()
+        world.run(0.1)
+    else:
+        caller, far = world.joined(endpoint)
+    _listener, server = world.linker.servers["127.0.0.1", 5432]
+    (session,) = server.sessions
+    left = [weakref.ref(session), weakref.ref(session.ex)]
+    del session
+    gc.collect()
+    gc.disable()
+    try:
+        if how == "end":
+            caller.end()
+            far.end()
+        elif how == "reset":
+            far.reset()
+        world.run(30)
+
+        assert [each() for each in left] == [None, None]
+    finally:
+        gc.enable()
     world.check()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import random
 import socket
 import struct
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -329,6 +331,32 @@ def test_nothing_is_left_open(world: World, kind: str) -> None:
 
     assert world.pump.statistics()["descriptors"] == before
     assert descriptors() - world.pump.pipes.open * 2 == open_before
+
+
+@pytest.mark.parametrize("how", ["end", "reset", "abort"])
+def test_nothing_is_left_for_the_collector(world: World, kind: str, how: str) -> None:
+    """What is over is freed at once: rings would pile up until a collection stops the loop."""
+    joined = Joined(world, kind)
+    joined.near.send(b"hello")
+    joined.read(joined.far, 5)
+    tunnel = weakref.ref(joined.tunnel)
+    gc.collect()
+    gc.disable()
+    try:
+        if how == "abort":
+            joined.tunnel.abort()
+        else:
+            for sock in (joined.near, joined.far):
+                reset(sock) if how == "reset" else sock.shutdown(socket.SHUT_WR)
+            joined.ended()
+        del joined
+        for _ in range(3):
+            world.pump.step(wait=False)
+        world.transports.clear()
+
+        assert tunnel() is None
+    finally:
+        gc.enable()
 
 
 # -- splicing ---------------------------------------------------------------------------------------------------------
