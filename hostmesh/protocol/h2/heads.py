@@ -148,9 +148,13 @@ def response_pairs(
             if declare:
                 pairs.append(pair)
                 declare = False
-        elif kind in (HOP, TE) or name in nominated or name == b"l5d-success-class":
+        elif kind in (HOP, TE) or name in nominated:
             continue
-        elif not clear or (kind not in (CONTEXT, L5D) and name != b"via"):
+        elif kind in (CONTEXT, L5D):
+            plain = name.replace(b"_", b"-")
+            if plain == b"dtab-local" or not (clear or plain == b"l5d-success-class"):
+                pairs.append(pair)
+        elif not (clear and name == b"via"):
             pairs.append(pair)
     if framing is not None and framing >= 0:
         pairs.append((b"content-length", b"%d" % framing))

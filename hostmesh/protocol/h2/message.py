@@ -45,8 +45,11 @@ _PHRASES = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHR
 
 
 def _joined(crumbs: list[bytes]) -> tuple[bytes, bytes]:
-    """One cookie of all its crumbs (RFC 9113 8.2.3): HTTP/1 endpoints and most parsers expect one."""
-    return b"cookie", b"; ".join(crumbs)
+    """One cookie of all its crumbs (RFC 9113 8.2.3): HTTP/1 endpoints and most parsers expect one.
+
+    Without the empty ones: a value must not end with a space.
+    """
+    return b"cookie", b"; ".join([crumb for crumb in crumbs if crumb])
 
 
 class H2RequestHead(RequestHead):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hostmesh.protocol.h1_head import CHUNKED, RequestHead, ResponseHead, parse_request, parse_response
 from hostmesh.protocol.h1_write import request_head, response_head
@@ -102,6 +104,14 @@ def test_cookie_crumbs_become_one_cookie() -> None:
 
     assert list(head.pairs) == [(b"a", b"1"), (b"cookie", b"x=1; y=2; z=3"), (b"b", b"2")]
     assert head.get(b"cookie") == b"x=1; y=2; z=3"
+
+
+def test_empty_cookie_crumbs_leave_no_blank_behind() -> None:
+    """A joined cookie never ends with a space, which the next hop would have to refuse."""
+    some = h2_request((b"cookie", b""), (b"cookie", b"a=1"), (b"cookie", b""))
+    none = h2_request((b"cookie", b""), (b"cookie", b""))
+
+    assert (some.get(b"cookie"), none.get(b"cookie")) == (b"a=1", b"")
 
 
 def test_f18_host_stands_in_for_authority_and_is_the_one_value() -> None:
@@ -344,3 +354,70 @@ def test_answers_of_our_own_declare_their_body() -> None:
     ]
     assert answer_pairs(204, b"") == [(b":status", b"204")]
     assert answer_pairs(200, b"") == [(b":status", b"200"), (b"content-length", b"0")]
+
+
+NAMES = st.sampled_from(
+    [
+        *[b"accept", b"x-custom", b"via", b"te", b"cookie", b"x_custom", b"content_length", b"l5d-dtab"],
+        *[
+            b"l5d-retryable",
+            b"l5d-success-class",
+            b"l5d_success-class",
+            b"l5d-err",
+            b"l5d_ctx_trace",
+            b"expect",
+        ],
+        *[b"proxy-authorization", b"forwarded", b"x-forwarded-client-cert", b"trailer", b"dtab-local", b"b3"],
+        *[b"max-forwards", b"transfer_encoding", b"grpc-timeout"],
+    ]
+)
+VALUES = st.text(
+    st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f"), max_size=8
+).map(lambda text: text.encode("latin-1", "ignore").translate(None, bytes(range(0x7F, 0xA0))))
+
+
+@given(
+    st.lists(st.tuples(NAMES, VALUES), max_size=8),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 0, 5]),
+)
+def test_f15_both_ways_to_an_endpoint_say_the_same(
+    pairs: list[tuple[bytes, bytes]], end: bool, clear: bool, expect: bool, length: int | None
+) -> None:
+    """F15, T5, T6: a request sent on as HTTP/1.1 reads as the one sent on as HTTP/2, whatever its fields."""
+    pairs = [(n, b"trailers" if n == b"te" else b"100-continue" if n == b"expect" else v) for n, v in pairs]
+    if length is not None and not (end and length):
+        pairs.append((b"content-length", b"%d" % length))
+    head = h2_request(*pairs, end=end)
+
+    as_h2 = request_pairs(head, VIA, clear=clear, expect=expect)
+    as_h1 = parse_request(request_head(head, VIA, clear=clear, expect=expect), Limits())
+
+    assert as_h1 is not None
+    fields = [
+        (name, value) for name, value, _raw in as_h1.fields if name not in (b"host", b"transfer-encoding")
+    ]
+    kept = [pair for pair in as_h2[4:] if pair[0] != b"te"]
+    assert sorted(fields) == sorted(kept)
+    assert (as_h1.method, as_h1.target, as_h1.host) == (b"GET", b"/a?b=c", b"web")
+    if length is not None or not end:
+        assert as_h1.content_length == head.content_length
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=8), st.booleans(), st.booleans())
+def test_t8_both_ways_to_a_caller_say_the_same(
+    pairs: list[tuple[bytes, bytes]], end: bool, clear: bool
+) -> None:
+    """T5, T8: a response sent on as HTTP/1.1 reads as the one sent on as HTTP/2, whatever its fields."""
+    pairs = [(n, b"trailers" if n == b"te" else v) for n, v in pairs]
+    head = H2ResponseHead([(b":status", b"200"), *pairs], end, b"GET")
+
+    as_h2 = response_pairs(head, VIA, clear=clear)
+    as_h1 = parse_response(response_head(head, VIA, clear=clear), Limits(), b"GET")
+
+    assert as_h1 is not None
+    ours = (b"content-length", b"transfer-encoding")
+    assert sorted((n, v) for n, v, _raw in as_h1.fields if n not in ours) == sorted(as_h2[1:])
+    assert as_h1.content_length == (0 if end else CHUNKED)
