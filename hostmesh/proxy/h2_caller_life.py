@@ -157,6 +157,8 @@ class H2CallerLife(CallerConnection):
             self._early.pop(stream, None)
             self.engine.reset(stream, CANCEL)
             self.sending.flush_soon()
+        # It may have been the last one that a connection on its way out waited for.
+        self.server.loop.turn.call_soon(self._settle)
 
     def connection_overdue(self, error: MeshError) -> None:
         self._fault(ENHANCE_YOUR_CALM, error)
@@ -304,5 +306,8 @@ class H2CallerLife(CallerConnection):
             due = min(due, self._life_due(), self._idle_since + self._idle_time())
         else:
             due = min(due, self._life_due(), now + self._idle_time())
+        if self.streams:
+            # One that does not wait for its caller now may do so by then.
+            due = min(due, now + server.body_idle)
         if due < inf:
             self._watch(due)

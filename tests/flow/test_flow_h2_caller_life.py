@@ -403,6 +403,49 @@ def test_drain_lets_streams_finish() -> None:
     world.check()
 
 
+def test_drain_with_an_answer_that_nobody_takes() -> None:
+    """A stream that stands still is given up during a drain as ever, and then the connection ends."""
+    world = World(h2_config())
+    world.serving(answering(body=b"x" * 70_000))
+    connection = caller(world)
+    connection.credits = False
+    call = connection.request()
+    world.run(1.0)
+    world.linker.drain()
+    world.run(STALL - 5.0)
+    before = connection.closed
+    world.run(10.0)
+
+    assert not before
+    assert (call.done, call.reset) == (False, CANCEL)
+    assert connection.closed
+    assert world.linker.connections == 0
+    world.check()
+
+
+def test_drain_with_an_upload_that_stops() -> None:
+    """Silence counts during a drain, too, also when it was we who did not listen before."""
+    world = World(h2_config())
+    (endpoint,) = world.serving()
+    endpoint.on_head = lambda received: received.session.transport.pause()
+    connection = caller(world)
+    call = connection.request(method="POST", end=False)
+    world.run(0.1)
+    while room := connection.room(call):
+        connection.data(call, b"x" * room)
+        world.run(0.1)
+    world.run(10.0)
+    world.linker.drain()
+    world.run(40.0)
+    endpoint.requests[0].session.transport.resume()
+    finish(world, call, limit=200.0)
+    world.run(1.0)
+
+    assert (call.status, call.reason) == (408, "limit-body-time")
+    assert connection.closed
+    world.check()
+
+
 def test_drain_of_an_idle_connection() -> None:
     """Nothing is asked: the connection ends within a round trip."""
     world = World(h2_config())
