@@ -29,6 +29,9 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ACCEPT = b"sec-websocket-accept"
 _KEY = b"sec-websocket-key"
 _SWITCHED = (b":status", b"200")
+_OF_BODIES = frozenset({b"content-length", b"expect"})
+"""A tunnel is no body: to an HTTP/1.1 endpoint a length would make one of its first bytes (F15), and in HTTP/2 even
+``Content-Length: 0`` would forbid the rest (F16)."""
 
 
 def new_key(rng: Random) -> bytes:
@@ -49,7 +52,8 @@ def as_upgrade(head: H2RequestHead) -> H2RequestHead:
     pseudo = [(b":method", b"GET"), (b":path", head.target), (b":scheme", head.scheme)]
     if head.host:
         pseudo.append((b":authority", head.host))
-    asked = H2RequestHead([*pseudo, *head.pairs], True)
+    regular = [pair for pair in head.pairs if pair[0] not in _OF_BODIES]
+    asked = H2RequestHead([*pseudo, *regular], True)
     asked.upgrade = head.protocol
     return asked
 
@@ -66,7 +70,7 @@ def connect_pairs(
 ) -> list[tuple[bytes, bytes]]:
     """The header list that asks an HTTP/2 endpoint for the first protocol in ``upgrade``; the rest as for
     :func:`heads.request_pairs`."""
-    pairs = request_pairs(head, extra, target=target, host=host, clear=clear, drop=drop)
+    pairs = request_pairs(head, extra, target=target, host=host, clear=clear, drop=drop | _OF_BODIES)
     # :method comes first; pseudo fields before all others.
     return [(b":method", b"CONNECT"), (b":protocol", protocols(upgrade)[0]), *pairs[1:]]
 

@@ -78,6 +78,24 @@ def test_an_extended_connect_is_a_request_for_an_upgrade() -> None:
     assert list(head.pairs) == [(b"origin", b"x"), (b"sec-websocket-version", b"13")]
 
 
+@pytest.mark.parametrize("field", [(b"content-length", b"5"), (b"expect", b"100-continue")])
+def test_f15_a_tunnel_has_no_body(field: tuple[bytes, bytes]) -> None:
+    """F15: what would make a body of its first bytes in HTTP/1.1 is left out."""
+    head = as_upgrade(h2_connect((b"origin", b"x"), field))
+
+    assert head.pairs == [(b"origin", b"x")]
+    assert (head.content_length, head.expect_continue) == (0, False)
+
+
+def test_f16_a_tunnel_declares_no_length() -> None:
+    """F16: an HTTP/1.1 caller's ``Content-Length: 0`` would be wrong for all that follows."""
+    head = h1_request(b"Connection: Upgrade", b"Upgrade: websocket", b"Content-Length: 0")
+
+    pairs = connect_pairs(head, b"websocket", b"", target=None, host=None, clear=False, drop=frozenset())
+
+    assert b"content-length" not in [name for name, _value in pairs]
+
+
 @pytest.mark.parametrize("version", ["h1", "h2"])
 def test_what_an_http2_endpoint_is_asked(version: str) -> None:
     """CONNECT with the first protocol of the list, pseudo fields in front, nothing that belongs to one hop."""
