@@ -8,6 +8,7 @@ requests wait, up to a bound, for whichever comes first: a stream that ends or a
 from __future__ import annotations
 
 from collections import deque
+from errno import ECONNRESET
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
@@ -135,8 +136,14 @@ class H2EndpointStack(EndpointStack):
     def connect_failed(self, connecting: Connecting, error: OSError) -> None:
         """A connect failed. While another is under way or open, those who wait go on waiting; else all are told."""
         self._count_failure(connecting, error)
-        if self.connecting or any(not session.retired for session in self.sessions):
-            return
+        if not self._has_prospects():
+            self._turn_away(error)
+
+    def _has_prospects(self) -> bool:
+        return bool(self.connecting) or any(not session.retired for session in self.sessions)
+
+    def _turn_away(self, error: OSError) -> None:
+        """Nobody can be served here: nothing was sent, so they go elsewhere."""
         waiters, self.waiters = self.waiters, deque()
         for ex in waiters:
             ex.router.guard(self._tell, ex, error)
@@ -180,7 +187,12 @@ class H2EndpointStack(EndpointStack):
         self.size -= 1
         self.client.connections -= 1
         self.client.closes.value += 1
-        self._connect_if_needed()
+        if self.waiters and not session.requests and not self._has_prospects():
+            # A server that hangs up, or sends GOAWAY, before it has taken anything: as bad as one that refuses, and
+            # to dial it again at once would go on as long as it does so.
+            self._turn_away(ConnectionResetError(ECONNRESET, "it closed the connection before any request"))
+        else:
+            self._connect_if_needed()
 
     def _retire_all(self) -> None:
         for session in list(self.sessions):

@@ -742,3 +742,47 @@ def test_nobody_waits_for_ever_for_a_stream() -> None:
     assert {call.body for call in (first, *waiting)} == {b"other"}
     assert first.elapsed == pytest.approx(STREAM_WAIT, abs=0.5)
     check(world)
+
+
+def test_h10_an_endpoint_that_says_goaway_to_everything_is_asked_a_bounded_number_of_times() -> None:
+    """Each request opens a connection that ends before it: another endpoint serves, and alone it costs a budget."""
+    world = h2_world("loadBalancer: {kind: roundRobin}")
+    storming, serving = serving_h2(world, answering_h2(), answering_h2(200, b"served"))
+    storming.on_head = lambda stream: stream.session.say_goaway(0)
+    storming.handler = None
+
+    calls = posts(world, 20)
+    world.finish(*calls)
+    assert [call.body for call in calls] == [b"served"] * 20
+    assert len(serving) == 20
+
+    world.name("web", storming.text)
+    before = storming.accepted
+    alone = world.get(method="POST", body=b"x")
+    assert (alone.status, alone.reason) == (502, "reset-by-endpoint")
+    assert storming.accepted - before <= 30
+    check(world)
+
+
+def test_h10_an_endpoint_that_hangs_up_before_any_request_is_not_dialled_for_ever() -> None:
+    """SETTINGS that allow no stream, then GOAWAY: those who wait are told, after a few connections."""
+    world = h2_world()
+    (endpoint,) = serving_h2(world, lambda stream: stream.reset(ErrorCodes.REFUSED_STREAM), max_streams=0)
+    world.caller().request()
+    world.run(0.1)
+    endpoint.session.say_goaway(0)
+    world.run(0.1)
+
+    def hang_up() -> None:
+        for session in list(endpoint.sessions):
+            session.transport.abort()
+        world.loop.call_at(world.loop.now() + 0.001, hang_up)
+
+    hang_up()
+    before = endpoint.accepted
+    calls = posts(world, 5)
+    world.finish(*calls, limit=60.0)
+
+    assert {call.status for call in calls} <= {502, 503}
+    assert endpoint.accepted - before < 200
+    check(world)
