@@ -107,6 +107,10 @@ class MemoryTransport:
         return self._state != 0
 
     @property
+    def ended(self) -> bool:
+        return self._eof
+
+    @property
     def unsent(self) -> bool:
         return self._out_bytes > 0
 

@@ -1,6 +1,6 @@
 """A tunnel between plain sockets: ``splice(2)`` moves their bytes through a pipe, and they never enter this process.
 
-Each direction is a :class:`_Flow`. It reads only when it holds nothing, so at most one pipe's worth waits for a slow
+Each direction is a :class:`Flow`. It reads only when it holds nothing, so at most one pipe's worth waits for a slow
 reader, and it is finished only when its pipe is empty. Small reads are copied, which is cheaper for them than two
 system calls on a pipe; a read that fills its buffer turns a flow to splicing. Where ``splice`` does not work, or no
 pipe can be had, everything is copied.
@@ -15,16 +15,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from select import EPOLLIN, EPOLLOUT
 from typing import TYPE_CHECKING
 
 from hostmesh.pump.marks import READ_SMALL, WRITE_STALL
 from hostmesh.pump.pipes import Pipe
+from hostmesh.pump.splice_leg import Leg
 from hostmesh.pump.tunnel import OnEnd, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hostmesh.pump.loop import TimerHandle
     from hostmesh.pump.pump import Pump
     from hostmesh.pump.transport import SocketTransport
@@ -35,133 +34,15 @@ FLAGS = 0x01 | 0x02
 SMALL_SPLICES = 8
 """Splices in a row that would have fitted into a read, after which a flow copies again."""
 
-RESET_LINGER = b"\x01\x00\x00\x00\x00\x00\x00\x00"
-"""SO_LINGER, on, 0 seconds: close(2) sends RST."""
-
 can_splice = hasattr(os, "splice")
 
 
-class _Leg:
-    """One socket, its place in the epoll set, and the two flows that it belongs to."""
-
-    __slots__ = (
-        "closed",
-        "fd",
-        "hung",
-        "into",
-        "mask",
-        "moved",
-        "out",
-        "peer_send",
-        "quick",
-        "recv",
-        "side",
-        "sock",
-        "tunnel",
-        "write_error",
-    )
-
-    out: _Flow
-    """What it sends."""
-    into: _Flow
-    """What it is sent."""
-
-    def __init__(self, tunnel: SpliceTunnel, side: Side, sock: socket.socket) -> None:
-        self.tunnel = tunnel
-        self.side = side
-        self.sock = sock
-        self.recv = sock.recv
-        self.peer_send: Callable[[bytes], int]
-        """Of the other socket."""
-        self.quick = False
-        """The flow out of here holds nothing, has not ended and copies: what comes may be sent at once."""
-        self.moved = 0
-        """Bytes that were."""
-        self.fd = sock.fileno()
-        self.mask = 0
-        self.hung = False
-        """Out of the epoll set, because of a condition that nobody can consume yet."""
-        self.closed = False
-        self.write_error: OSError | None = None
-        """It takes no more; what it still has to say is read."""
-
-    def on_event(self, mask: int) -> None:
-        if self.quick and mask == EPOLLIN:
-            # A message, most often: read, sent, nothing left over. What pull() does without its calls, and touching
-            # few objects, because with hundreds of tunnels none of them is in the cache.
-            try:
-                data = self.recv(READ_SMALL)
-            except OSError as error:
-                self.out.read_failed(error)
-                return
-            size = len(data)
-            if 0 < size < READ_SMALL:
-                try:
-                    sent = self.peer_send(data)
-                except OSError:
-                    # Whatever it was, push() meets it again.
-                    sent = 0
-                self.moved += sent
-                if sent < size:
-                    self.out.rest = memoryview(data)[sent:]
-                    self.out.push()
-            else:
-                self.out.took(data)
-            return
-        if mask & self.mask & EPOLLIN:
-            self.out.pull()
-        elif mask & (EPOLLHUP | EPOLLERR):
-            self._hang_up()
-            return
-        if mask & EPOLLOUT and not self.closed:
-            self.into.push()
-
-    def _hang_up(self) -> None:
-        if self.out.done:
-            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
-            self.tunnel.lost(self, self.write_error or OSError(code, os.strerror(code)))
-        elif self.out.holds:
-            # What lies in front of it cannot be read before the reader has taken what there is.
-            self.tunnel.pump.remove(self.fd)
-            self.hung = True
-            self.mask = 0
-            self.into.drop()
-        else:
-            self.out.pull()
-
-    def arm(self, mask: int) -> None:
-        if self.closed:
-            return
-        if self.hung:
-            if mask & EPOLLIN:
-                self.hung = False
-                self.mask = mask
-                self.tunnel.pump.add(self.fd, mask, self.on_event)
-        elif mask != self.mask:
-            self.mask = mask
-            self.tunnel.pump.modify(self.fd, mask)
-
-    def close(self, *, hard: bool) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        pump = self.tunnel.pump
-        if not self.hung:
-            pump.remove(self.fd)
-        if hard:
-            try:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_LINGER)
-            except OSError as error:
-                pump.report(error)
-        pump.close_later(self.sock)
-
-
-class _Flow:
+class Flow:
     """One direction. It holds nothing, bytes in a pipe, or bytes that were copied: never both."""
 
     __slots__ = ("bulk", "cut", "done", "dst", "held", "moved", "pipe", "rest", "small", "src", "tunnel")
 
-    def __init__(self, tunnel: SpliceTunnel, src: _Leg, dst: _Leg) -> None:
+    def __init__(self, tunnel: SpliceTunnel, src: Leg, dst: Leg) -> None:
         self.tunnel = tunnel
         self.src = src
         self.dst = dst
@@ -342,10 +223,10 @@ class SpliceTunnel:
         self._over = False
         near_sock, near_unsent = near.detach()
         far_sock, far_unsent = far.detach()
-        self._near = _Leg(self, "near", near_sock)
-        self._far = _Leg(self, "far", far_sock)
-        out = _Flow(self, self._near, self._far)
-        back = _Flow(self, self._far, self._near)
+        self._near = Leg(self, "near", near_sock)
+        self._far = Leg(self, "far", far_sock)
+        out = Flow(self, self._near, self._far)
+        back = Flow(self, self._far, self._near)
         self._near.out = self._far.into = out
         self._far.out = self._near.into = back
         self._flows = (out, back)
@@ -379,7 +260,7 @@ class SpliceTunnel:
     def held_near(self) -> bool:
         return self._flows[1].holds
 
-    def write_failed(self, leg: _Leg, error: OSError) -> None:
+    def write_failed(self, leg: Leg, error: OSError) -> None:
         """``leg`` takes no more. What it said before it broke is still to be read: an answer may lie there."""
         leg.into.drop()
         if leg.out.done or leg.hung:
@@ -387,7 +268,7 @@ class SpliceTunnel:
         else:
             leg.write_error = error
 
-    def lost(self, leg: _Leg, error: OSError) -> None:
+    def lost(self, leg: Leg, error: OSError) -> None:
         """``leg`` is broken in both directions: close it, and reset the other one when it has what was read."""
         if leg.closed:
             return
@@ -405,7 +286,7 @@ class SpliceTunnel:
         else:
             self.reset(out.dst)
 
-    def reset(self, leg: _Leg) -> None:
+    def reset(self, leg: Leg) -> None:
         """The other one broke, and ``leg`` has what was read of it."""
         leg.into.drop()
         leg.out.drop()

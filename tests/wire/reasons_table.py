@@ -447,7 +447,10 @@ ELSEWHERE = {
     ),
     Reason.TUNNEL_LIFE: (CUT, "a tcp connection older than `lifeTimeMs`"),
     Reason.BAD_CLIENT_HELLO: (CUT, "`io.l5d.tcp.sni`, and a ClientHello that breaks RFC 8446"),
-    Reason.BAD_PROXY_HEADER: (CUT, "`proxyProtocol`, and a connection without a header, or with a malformed one"),
+    Reason.BAD_PROXY_HEADER: (
+        CUT,
+        "`proxyProtocol`, and a connection without a header, or with a malformed one",
+    ),
     Reason.POLICY_CONNECT: ("403", "`CONNECT` to a destination that is not in `allowConnect`"),
     Reason.TUNNEL_IDLE: ("101, cut later", "a WebSocket through which no byte passed for `tunnelIdleTimeMs`"),
     Reason.TLS_HANDSHAKE: ("502", "needs TLS"),
