@@ -35,6 +35,7 @@ routers:
 
 PORTS = ("port", "h2")
 LARGE = 5_000_000
+HUGE = 64 * 1024 * 1024
 
 
 @frozen
@@ -131,6 +132,27 @@ def test_curl_uploads_and_downloads(mesh: Hostmesh, web: EndpointServer, tmp_pat
     assert web.requests[0].body_bytes == LARGE
     assert down == "2 200"
     assert body == file.read_bytes()
+
+
+def test_large_bodies_are_not_held(mesh: Hostmesh, web: EndpointServer, tmp_path: Path) -> None:
+    """What passes through leaves the memory as it was: bodies of 64 MB, in both directions, within 16 MB."""
+    file = tmp_path / "body"
+    with file.open("wb") as out:
+        out.truncate(HUGE)
+    piece = bytes(65536)
+    curl(mesh, "h2", "/", "--http2-prior-knowledge")
+    before = mesh.resident_bytes()
+    web.script.append(Answer(body=b"got it"))
+    web.script.append(Answer(body=(piece for _ in range(HUGE // len(piece))), length=HUGE))
+
+    up = curl(mesh, "h2", "/up", "--http2-prior-knowledge", "-T", str(file))
+    down, _ = curl(mesh, "h2", "/down", "--http2-prior-knowledge", "-o", "/dev/null")
+
+    status = Path(f"/proc/{mesh.pid}/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+    assert (up, down) == (("2 200", b"got it"), "2 200")
+    assert web.requests[-2].body_bytes == HUGE
+    assert peak - before < 16_000_000
 
 
 def test_curl_head_and_errors(mesh: Hostmesh) -> None:
