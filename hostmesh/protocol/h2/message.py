@@ -9,6 +9,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from hpack.struct import NeverIndexedHeaderTuple
+
 from hostmesh.protocol.h1_meaning import is_context_name
 from hostmesh.protocol.h1_message import CHUNKED, RequestHead, ResponseHead
 from hostmesh.protocol.h1_write import REASON_PHRASES
@@ -44,12 +46,18 @@ _SAYS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
 _PHRASES = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHRASES
 
 
-def _joined(crumbs: list[bytes]) -> tuple[bytes, bytes]:
+def _joined(crumbs: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     """One cookie of all its crumbs (RFC 9113 8.2.3): HTTP/1 endpoints and most parsers expect one.
 
-    Without the empty ones: a value must not end with a space.
+    Without the empty ones: a value must not end with a space. If one of them came with the order never to index it
+    (RFC 7541 6.2.3), the whole is sent on so.
     """
-    return b"cookie", b"; ".join([crumb for crumb in crumbs if crumb])
+    value = b"; ".join([crumb[1] for crumb in crumbs if crumb[1]])
+    for crumb in crumbs:
+        if not getattr(crumb, "indexable", True):
+            kept: tuple[bytes, bytes] = NeverIndexedHeaderTuple(b"cookie", value)
+            return kept
+    return b"cookie", value
 
 
 class H2RequestHead(RequestHead):
@@ -68,7 +76,7 @@ class H2RequestHead(RequestHead):
         length = 0 if end else CHUNKED
         clean = canonical = True
         expect = False
-        crumbs: list[bytes] = []
+        crumbs: list[tuple[bytes, bytes]] = []
         special: list[tuple[bytes, bytes]] = []
         regular: list[tuple[bytes, bytes]] = []
         for pair in pairs:
@@ -92,7 +100,7 @@ class H2RequestHead(RequestHead):
                 if not crumbs:
                     at = len(regular)
                     regular.append(pair)
-                crumbs.append(value)
+                crumbs.append(pair)
             elif kind == HOST:
                 host = value
             elif kind == LENGTH:

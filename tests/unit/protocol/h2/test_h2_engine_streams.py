@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hpack import Decoder, NeverIndexedHeaderTuple
 
 from hostmesh.protocol.h2.engine import (
     CANCEL,
@@ -14,9 +15,11 @@ from hostmesh.protocol.h2.engine import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     STREAM_CLOSED,
+    Pairs,
 )
+from hostmesh.protocol.h2.heads import H2RequestHead, request_pairs
 from tests import h2_raw as raw
-from tests.h2_raw import block, data, get, headers, raw_frame, rst, settings
+from tests.h2_raw import block, data, get, headers, literal, raw_frame, rst, settings
 from tests.h2_world import Connection, EngineClass
 
 OK = [(b":status", b"200")]
@@ -209,6 +212,22 @@ def test_trailers_without_fields_are_an_empty_end(engine_class: EngineClass) -> 
     connection.engine.send_trailers(1, [])
 
     assert [(each.kind, each.end) for each in connection.frames()] == [(raw.HEADERS, False), (raw.DATA, True)]
+
+
+def test_fields_that_must_not_be_indexed_are_sent_on_so(engine_class: EngineClass) -> None:
+    """RFC 7541 6.2.3: a secret that a caller keeps out of tables is kept out of those towards the endpoint."""
+    caller = server(engine_class)
+    endpoint = client(engine_class)
+    secret = b"\x10" + literal(b"authorization", b"secret")[1:]
+    got: list[Pairs] = []
+    caller.heard.on_head = lambda stream, pairs, end: got.append(pairs)  # type: ignore[method-assign]
+    caller.feed(headers(1, block(GET) + secret))
+    endpoint.engine.open(request_pairs(H2RequestHead(got[0], True)), True)
+    sent = endpoint.engine.take()
+
+    field = Decoder().decode(sent[9:], raw=True)[-1]
+    assert tuple(field) == (b"authorization", b"secret")
+    assert isinstance(field, NeverIndexedHeaderTuple)
 
 
 def test_a_large_header_block_is_cut_into_continuations(engine_class: EngineClass) -> None:

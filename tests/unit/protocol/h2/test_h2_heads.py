@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hpack import NeverIndexedHeaderTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,6 +113,16 @@ def test_empty_cookie_crumbs_leave_no_blank_behind() -> None:
     none = h2_request((b"cookie", b""), (b"cookie", b""))
 
     assert (some.get(b"cookie"), none.get(b"cookie")) == (b"a=1", b"")
+
+
+def test_a_cookie_stays_out_of_tables_if_one_of_its_crumbs_has_to() -> None:
+    """RFC 7541 6.2.3: the order never to index a field is passed on, also when crumbs are joined."""
+    head = h2_request((b"cookie", b"a=1"), NeverIndexedHeaderTuple(b"cookie", b"b=2"))
+    plain = h2_request((b"cookie", b"a=1"), (b"cookie", b"b=2"))
+
+    assert (head.pairs[0], plain.pairs[0]) == ((b"cookie", b"a=1; b=2"), (b"cookie", b"a=1; b=2"))
+    assert isinstance(head.pairs[0], NeverIndexedHeaderTuple)
+    assert type(plain.pairs[0]) is tuple
 
 
 def test_f18_host_stands_in_for_authority_and_is_the_one_value() -> None:
