@@ -205,7 +205,9 @@ class Linker:
         return Server, server_settings_of(self.shared, router, config)
 
     def _capacity(self) -> int:
-        return self.max_connections - self.connections
+        # A connection of a tcp router has another one at its other end.
+        doubled = sum(len(server.sessions) for _, server in self.servers.values() if type(server) is TcpServer)
+        return self.max_connections - self.connections - doubled
 
     @property
     def connections(self) -> int:

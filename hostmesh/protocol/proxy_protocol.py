@@ -139,9 +139,14 @@ def _check_tlvs(data: bytes) -> None:
         pos += 3 + size
 
 
+def _numeric(address: Address) -> IPv4Address | IPv6Address:
+    # A zone means something on this host only.
+    return ip_address(address[0].partition("%")[0])
+
+
 def header_v1(caller: Address, target: Address) -> bytes:
     """A version 1 line for a connection that came from ``caller`` to ``target``, both numeric."""
-    source, destination = ip_address(caller[0]), ip_address(target[0])
+    source, destination = _numeric(caller), _numeric(target)
     if source.version != destination.version:
         # A line names one family; version 2 has the same limit, and both allow to say nothing.
         return b"PROXY UNKNOWN\r\n"
@@ -151,7 +156,7 @@ def header_v1(caller: Address, target: Address) -> bytes:
 
 def header_v2(caller: Address, target: Address) -> bytes:
     """The same in version 2."""
-    source, destination = ip_address(caller[0]), ip_address(target[0])
+    source, destination = _numeric(caller), _numeric(target)
     if source.version != destination.version:
         return SIGNATURE + bytes((_PROXY, _UNSPEC, 0, 0))
     addresses = source.packed + destination.packed

@@ -115,7 +115,7 @@ class ConnectExchange(TcpExchange):
 def connect(
     session: CallerSession, transport: Transport, server: Server, head: RequestHead, now: float
 ) -> ConnectExchange:
-    """The exchange of a CONNECT. Raises MeshError (400, 403) when the listener does not let it there."""
+    """The exchange of a CONNECT. Raises MeshError (400, 403, 503) when the listener does not let it there."""
     wanted = read_destination(head.target)
     allow, router = server.allow_connect, server.router.connect
     if allow is None or router is None or not allow.allows(wanted):
@@ -124,5 +124,12 @@ def connect(
             f"CONNECT to {excerpt(head.target)} is not allowed here (allowConnect)",
             status=403,
             side=Side.CALLER,
+        )
+    maximum = server.max_concurrent
+    if maximum is not None and server.stats.pending > maximum:
+        raise MeshError(
+            Reason.OVERLOADED,
+            f"{maximum} requests and tunnels are in progress (maxConcurrentRequests)",
+            status=503,
         )
     return ConnectExchange(ConnectCaller(session, transport), server, router, head, now)

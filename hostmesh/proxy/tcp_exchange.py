@@ -40,7 +40,8 @@ class TcpHead:
 
     def __init__(self, local: Address, end: int, is_tls: bool, server_name: str | None) -> None:
         self.local_port = local[1]
-        self.target = f"{local[0]}:{local[1]}".encode("ascii")
+        host = f"[{local[0]}]" if ":" in local[0] else local[0]
+        self.target = f"{host}:{local[1]}".encode("ascii")
         self.end = end
         """Bytes read to find this out."""
         self.is_tls = is_tls

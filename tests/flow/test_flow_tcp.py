@@ -480,6 +480,24 @@ def test_more_connections_than_allowed_are_reset() -> None:
     world.check()
 
 
+def test_r3_descriptors_are_counted_twice() -> None:
+    """R3: each connection has another at its other end, so half as many are accepted; the next wait for room."""
+    world = TcpWorld()
+    (endpoint,) = world.tcp()
+    world.linker.max_connections = 6
+    callers = [world.dial() for _ in range(4)]
+    world.run(0.1)
+
+    assert len(endpoint.peers) == 3
+    callers[0].reset()
+    world.run(1)
+    assert len(endpoint.peers) == 4
+    for caller in callers[1:]:
+        caller.reset()
+    world.run(1)
+    world.check()
+
+
 def test_drain() -> None:
     """Connections go on until the deadline; then they are reset and said to be draining's."""
     world = TcpWorld()

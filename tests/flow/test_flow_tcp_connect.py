@@ -138,6 +138,25 @@ def test_f20_only_listed_destinations(target: str, port: int, answer: tuple[int,
     world.check()
 
 
+def test_tunnels_count_as_requests() -> None:
+    """maxConcurrentRequests holds for both together."""
+    text = CONFIG.format(router="", dtab="").replace(
+        "tunnelIdleTimeMs", "maxConcurrentRequests: 1\n    tunnelIdleTimeMs"
+    )
+    world = TcpWorld(text)
+    world.tcp(name="db:5432")
+    world.serving(name="web")
+    caller = dial(world)
+    second = dial(world)
+
+    assert answer_of(second) == (503, "overloaded")
+    assert world.get().status == 503
+    caller.reset()
+    world.run(5)
+    assert world.get().status == 200
+    world.check()
+
+
 def test_nobody_listens() -> None:
     """502 with the reason, after other endpoints were tried."""
     world = connecting()

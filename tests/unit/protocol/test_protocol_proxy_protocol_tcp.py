@@ -55,6 +55,14 @@ def test_the_lines_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize("write", [header_v1, header_v2])
+def test_zones_are_left_out(write: object) -> None:
+    """A link-local caller's interface is no business of the endpoint's, and no part of the format."""
+    data = write(("fe80::1%eth0", 1), ("fe80::2%eth0", 2))  # type: ignore[operator]
+
+    assert read_header(data) == ProxyHeader(("fe80::1", 1), ("fe80::2", 2), len(data))
+
+
+@pytest.mark.parametrize("write", [header_v1, header_v2])
 def test_two_families_are_unknown(write: object) -> None:
     """A header names one family: a caller over IPv6 that was sent to an IPv4 address is not named."""
     data = write(V6[0], V4[1])  # type: ignore[operator]
