@@ -17,6 +17,7 @@ import yaml
 from attrs import field, frozen
 
 from hostmesh.base.errors import ConfigError
+from hostmesh.registry.k8s_exec import ExecPlugins
 from hostmesh.registry.k8s_objects import items, mapping, text
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -38,7 +39,7 @@ class K8sApi:
     """The directory with ``token`` and ``ca.crt``."""
     kubeconfig: str | None = None
     """A kubeconfig file; ``host`` and ``port`` are not used. Its tokens, token files, client certificates and
-    passwords are; plugins (``exec``) are not."""
+    passwords are, and the programs that it names (``exec``) if nobody but its owner, us or root, may write to it."""
     context: str | None = None
     """The kubeconfig's context. Default: its current one."""
     tls: bool = False
@@ -80,12 +81,22 @@ class Access:
     context: ssl.SSLContext | None = None
     server_name: str | None = None
     """Another name to verify in the certificate than the URL's."""
+    fresh_until: float | None = None
+    """``time.time()`` from which on there should be another one; None: never."""
 
 
-def access_of(api: K8sApi, host: str, port: int, environ: Mapping[str, str] = os.environ) -> Access:
-    """The access that ``api`` describes. Reads files: raises OSError, ssl.SSLError or ConfigError."""
+def access_of(
+    api: K8sApi,
+    host: str,
+    port: int,
+    environ: Mapping[str, str] = os.environ,
+    plugins: ExecPlugins | None = None,
+) -> Access:
+    """The access that ``api`` describes. Reads files, and runs the programs of a kubeconfig unless ``plugins`` knows
+    what they say: raises OSError, ssl.SSLError or ConfigError."""
     if api.kubeconfig is not None:
-        return _from_kubeconfig(os.path.expanduser(api.kubeconfig), api.context)
+        path = os.path.expanduser(api.kubeconfig)
+        return _from_kubeconfig(path, api.context, plugins or ExecPlugins())
     if api.in_cluster:
         try:
             address = environ["KUBERNETES_SERVICE_HOST"]
@@ -144,7 +155,7 @@ def _context(
     return context
 
 
-def _from_kubeconfig(path: str, wanted: str | None) -> Access:
+def _from_kubeconfig(path: str, wanted: str | None, plugins: ExecPlugins) -> Access:
     try:
         config = mapping(yaml.safe_load(_text_file(path)))
     except yaml.YAMLError as error:
@@ -158,11 +169,11 @@ def _from_kubeconfig(path: str, wanted: str | None) -> Access:
     url = text(entry.get("server")).rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"{path}: expected a server URL, found {url!r}")
-    for key in ("exec", "auth-provider"):
-        if key in user:
-            raise ConfigError(
-                f"{path}: user {user_name}: {key} is not supported; use a token or a certificate"
-            )
+    if "auth-provider" in user:
+        raise ConfigError(
+            f"{path}: user {user_name}: auth-provider is not supported; use exec, a token or a certificate"
+        )
+    given = None
     tls = None
     if url.startswith("https://"):
         ca = _pem(entry, "certificate-authority", base, path)
@@ -173,12 +184,24 @@ def _from_kubeconfig(path: str, wanted: str | None) -> Access:
         )
         if certificate is not None and key_pem is not None:
             _load_chain(tls, certificate, key_pem)
+        elif "exec" in user and not any(user.get(key) for key in ("token", "tokenFile", "username")):
+            about = {key: entry[key] for key in _CLUSTER_KEYS if key in entry}
+            given = plugins.credential(user_name, mapping(user["exec"]), about, path)
+            if given.certificate:
+                _load_chain(tls, given.certificate, given.key)
+            if given.token:
+                user = {"token": given.token}
     return Access(
         url=url,
         headers=_credentials(user, base) if tls is not None else dict,
+        fresh_until=None if given is None else given.fresh_until,
         context=tls,
         server_name=text(entry.get("tls-server-name")) or None,
     )
+
+
+_CLUSTER_KEYS = ("server", "certificate-authority-data", "insecure-skip-tls-verify", "tls-server-name")
+"""What a program is told of the server, if it wants to know."""
 
 
 def _named(config: Mapping[str, Any], kind: str, name: str, path: str) -> Mapping[str, Any]:

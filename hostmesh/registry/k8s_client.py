@@ -23,6 +23,7 @@ from attrs import frozen
 from hostmesh.base.backoff import Decorrelated
 from hostmesh.base.errors import ConfigError
 from hostmesh.registry.k8s_access import Access, K8sApi, access_of
+from hostmesh.registry.k8s_exec import ExecPlugins
 from hostmesh.registry.k8s_objects import MAX_ANSWER, BadAnswerError, RefusedError, mapping, parsed, text
 from hostmesh.registry.k8s_watch import Watch
 from hostmesh.registry.watched import Report, no_report
@@ -109,7 +110,10 @@ class K8sClient:
         access: Callable[[], Access],
         name: str,
         report: Report = no_report,
+        *,
+        plugins: ExecPlugins | None = None,
     ) -> None:
+        """``access`` is called in a thread if there are ``plugins``, which may run programs."""
         self.name = name
         """For people: where it is."""
         self.env = shared.alarms.env
@@ -127,6 +131,8 @@ class K8sClient:
         self._make_access = access
         self._access: Access | None = None
         self._access_at = 0.0
+        self._accessing = trio.Lock()
+        self._plugins = plugins
         self._shared = shared
         self._key = key
         self._stop_pulse: Callable[[], None] | None = None
@@ -146,7 +152,15 @@ class K8sClient:
             return found
         known = api or K8sApi()
         name = known.kubeconfig or ("in-cluster" if known.in_cluster else f"{host}:{port}")
-        return cls(shared, key, lambda: access_of(known, host, port, os.environ), name, report)
+        plugins = None if known.kubeconfig is None else ExecPlugins()
+        return cls(
+            shared,
+            key,
+            lambda: access_of(known, host, port, os.environ, plugins),
+            name,
+            report,
+            plugins=plugins,
+        )
 
     def watch(self, selection: Selection) -> Watch:
         """The watch of these objects. It runs while it is followed."""
@@ -226,13 +240,34 @@ class K8sClient:
         if limit.cancelled_caught:
             raise BadAnswerError(f"expected an answer within {ANSWER_S:g} s, found none")
 
+    def renounce(self) -> None:
+        """The server does not know who we are (401): be somebody else at the next connection."""
+        self._access = None
+        if self._plugins is not None:
+            self._plugins.forget()
+
+    def is_fresh(self, http: Http) -> bool:
+        """Whether a connection's credentials will last for another watch."""
+        until = http.fresh_until
+        return until is None or self.env.wall() < until
+
+    async def _fresh_access(self) -> Access:
+        # One at a time: after an outage all names connect together, and a program is slow.
+        async with self._accessing:
+            access = self._access
+            if access is None or self.env.now() - self._access_at >= ACCESS_S:
+                if self._plugins is None:
+                    access = self._make_access()
+                else:
+                    access = await trio.to_thread.run_sync(self._make_access, abandon_on_cancel=True)
+                self._access = access
+                self._access_at = self.env.now()
+            return access
+
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Http]:
         """A connection of one's own, made when first used, closed at the end. Raises what :data:`ERRORS` says."""
-        access = self._access
-        if access is None or self.env.now() - self._access_at >= ACCESS_S:
-            access = self._access = self._make_access()
-            self._access_at = self.env.now()
+        access = await self._fresh_access()
         transport = httpx.AsyncHTTPTransport(
             # Without a context it is plain HTTP; True would read the system's certificates each time.
             verify=False if access.context is None else access.context,
@@ -251,6 +286,7 @@ class Http:
     def __init__(self, client: httpx.AsyncClient, access: Access) -> None:
         self._client = client
         self._access = access
+        self.fresh_until = access.fresh_until
 
     async def get(
         self, path: str, params: tuple[tuple[str, str], ...], limit: int = MAX_ANSWER

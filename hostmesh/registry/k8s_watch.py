@@ -21,6 +21,9 @@ SHORT_S: Final = 1.0
 
 BACKOFF: Final = Decorrelated(0.05, 1.0)
 
+UNKNOWN: Final = 401
+"""The server does not know who asks."""
+
 
 class Follower(Protocol):
     """Who follows a watch. Called on the trio thread, in the order of what happens."""
@@ -142,12 +145,16 @@ class Watch:
                         await self._list(http)
                     if not await self._follow(http):
                         return False
+                    if not self.client.is_fresh(http):
+                        return True
         except RefusedError as refused:
             if refused.status == GONE:
                 # No failure: the list that follows says what is there now.
                 self.client.gone += 1
                 self.listing.forget()
             else:
+                if refused.status == UNKNOWN:
+                    self.client.renounce()
                 self._failed(f"{self.selection.path}: {refused}", refused.status)
         except self.client.errors as error:
             cause = self.client.cause_of(error)

@@ -214,3 +214,27 @@ def test_a_rotated_token_is_read_again(
     world.run(test)
 
     assert "error" not in [action for action, _what in world.journal("/default/http/rotated")]
+
+
+def test_a_kubeconfig_names_a_program_for_its_token(server: KubeServer, tmp_path: Path) -> None:
+    """Its token is used, and a refused one is replaced by what the program says later."""
+    server.put_slice("exec-1", "exec", [("10.1.9.1", 8080)])
+    (tmp_path / "token").write_text("wrong")
+    program = tmp_path / "login"
+    program.write_text(
+        f'#!/bin/sh\nprintf \'{{"status": {{"token": "%s"}}}}\' "$(cat {tmp_path / "token"})"\n'
+    )
+    program.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login"}}
+    config = server.write_kubeconfig(tmp_path / "kubeconfig", user)
+    config.chmod(0o600)
+    world = K8sWorld(tmp_path, api=K8sApi(kubeconfig=str(config)))
+
+    async def test(_world: object) -> None:
+        name = world.follow("/default/http/exec")
+        await world.until(lambda: isinstance(name.tree, Failed) and "401" in name.tree.cause)
+        (tmp_path / "token").write_text("admin-token")
+        await world.until(lambda: name.ports == [8080], seconds=30)
+        name.close()
+
+    world.run(test)

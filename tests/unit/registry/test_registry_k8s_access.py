@@ -128,7 +128,8 @@ def test_secrets_are_not_sent_in_the_clear(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("user", "server", "context", "expected"),
     [
-        ({"exec": {"command": "aws"}}, {"server": "https://x"}, None, "exec is not supported"),
+        ({"exec": {"command": "aws"}}, {"server": "https://x"}, None, "exec.apiVersion: expected one of"),
+        ({"auth-provider": {}}, {"server": "https://x"}, None, "auth-provider is not supported"),
         ({}, {"server": "ftp://x"}, None, "expected a server URL"),
         ({}, {}, None, "expected a server URL"),
         ({}, {"server": "https://x"}, "three", "expected a context named 'three'"),

@@ -58,6 +58,7 @@ class Script:
         self.asked: list[str] = []
         self.is_alive = True
         self.late = 0
+        self.fresh_until: float | None = None
         """Pulses to answer too late."""
 
     def next(self, asked: str) -> Any:
@@ -181,6 +182,19 @@ def test_a_watch_that_the_server_ends_goes_on_where_it_was() -> None:
         ("watch", [2.0, event("BOOKMARK", {"metadata": {"resourceVersion": "17"}})]),
         ("watch", "hang"),
     )
+
+    assert follow(script, 10) == [("A",), "confirmed"]
+    assert script.asked == ["list", "watch 10", "watch 17"]
+
+
+def test_credentials_that_are_about_to_expire_are_replaced_between_watches() -> None:
+    """On a new connection, which goes on where the watch was: nobody hears of it."""
+    script = Script(
+        ("list", page(10, made("a", 1, "A"))),
+        ("watch", [2.0, event("BOOKMARK", {"metadata": {"resourceVersion": "17"}})]),
+        ("watch", "hang"),
+    )
+    script.fresh_until = 1.0
 
     assert follow(script, 10) == [("A",), "confirmed"]
     assert script.asked == ["list", "watch 10", "watch 17"]
