@@ -1,14 +1,17 @@
-"""WebSockets of two independent libraries through a running hostmesh, each as client and as server.
+"""WebSockets of three independent libraries through a running hostmesh, each as client and as server.
 
-``websockets`` and ``wsproto`` share no code: what both understand on both sides has passed untouched.
+``websockets``, ``wsproto`` and Node's ``ws`` share no code: what all understand on both sides has passed untouched.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
+import os
 import random
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +36,11 @@ from wsproto.events import (
 )
 from wsproto.extensions import Extension, PerMessageDeflate
 
+from tests.servers.fetch import node_ws, required
+from tests.servers.running import free_port, running
 from tests.wire.harness import ROUTING, Hostmesh
+
+NODE_SCRIPT = Path(__file__).with_name("node_websocket.js")
 
 SIZES = (0, 1, 125, 126, 65_535, 65_536, 1_000_000)
 """Every way in which a frame says its length, and more than any buffer on the way holds."""
@@ -338,6 +345,64 @@ def test_many_at_once_do_not_mix(mesh: Hostmesh) -> None:
         thread.join()
 
     assert problems == []
+
+
+# -- a third library --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def node_server(folder: Path) -> Iterator[int]:
+    """An echo server on the library ``ws`` of Node, on a port of its own."""
+    node, modules = required(node_ws)
+    folder.mkdir()
+    port = free_port()
+    command = [node, str(NODE_SCRIPT), "serve", str(port)]
+    with running(command, folder, port, {"NODE_PATH": str(modules)}):
+        yield port
+
+
+def node_talk(port: int, name: str) -> dict[str, Any]:
+    """What a client on ``ws`` has seen: every size, a ping, and a close that the server was asked for."""
+    node, modules = required(node_ws)
+    done = subprocess.run(
+        [node, str(NODE_SCRIPT), "talk", str(port), name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NODE_PATH": str(modules)},
+        timeout=60,
+        check=True,
+    )
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+def test_node_talks_to_node(tmp_path: Path) -> None:
+    """Compressed messages of every size, a pong from the other end, its close code and reason."""
+    with node_server(tmp_path / "node") as port, routing(tmp_path, web=port) as mesh:
+        seen = node_talk(mesh.port, "web")
+
+    assert seen == {
+        "extensions": "permessage-deflate",
+        "same": len(SIZES),
+        "pong": True,
+        "code": 4001,
+        "reason": "as you wish",
+    }
+
+
+def test_websockets_and_wsproto_talk_to_node(tmp_path: Path) -> None:
+    """The other two libraries as clients."""
+    with node_server(tmp_path / "node") as port, routing(tmp_path, web=port) as mesh:
+        with open_websocket(mesh, "web") as client:
+            for message in messages("node"):
+                client.send(message)
+                assert client.recv(WITHIN) == message
+        peer = open_wsproto(mesh, "web")
+        with peer.sock:
+            peer.send(TextMessage(data="here"))
+            back = peer.message()
+
+    assert (client.protocol.close_code, back) == (1000, "here")
 
 
 # -- the life of the daemon -------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ T = TypeVar("T")
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
 STATSD_VERSION = "0.9.0"
+WS_VERSION = "8.18.0"
 FETCH_S = 180
 """How long one command may take on a slow mirror."""
 
@@ -54,6 +55,22 @@ def statsd() -> list[str]:
                     part,
                 )
     return [node, str(program)]
+
+
+def node_ws() -> tuple[str, Path]:
+    """Node, and the folder where it finds ``ws``, the WebSocket library that most of its programs use."""
+    node = shutil.which("node")
+    if node is None:
+        raise Unavailable("ws needs node", "apt-get install nodejs")
+    folder = SERVERS / "ws"
+    with _only_one("ws"):
+        if not (folder / "node_modules" / "ws" / "index.js").exists():
+            if shutil.which("npm") is None:
+                raise Unavailable("ws is fetched with npm", "apt-get install npm")
+            with _whole(folder) as part:
+                package = f"ws@{WS_VERSION}"
+                _run(["npm", "install", "--no-fund", "--no-audit", "--prefix", ".", package], part)
+    return node, folder / "node_modules"
 
 
 def prometheus() -> Path:
@@ -365,6 +382,7 @@ def required(fetch: Callable[[], T]) -> T:
 if __name__ == "__main__":
     for function in (
         statsd,
+        node_ws,
         prometheus,
         promtool,
         influxd,
