@@ -49,6 +49,8 @@ def _extract(path: tuple[str, ...]) -> tuple[tuple[str, ...], Labels, int]:
     labels = (*labels, (kind, path[3]))
     if kind == "client" and len(path) >= 6 and path[4] == "service":
         return ("rt", kind, "service", *path[6:]), (*labels, ("service", path[5])), 3
+    if kind == "service" and len(path) >= 7 and path[4] == "grpc":
+        return ("rt", kind, "grpc", *path[6:]), (*labels, ("method", path[5])), 3
     return ("rt", kind, *path[4:]), labels, 2
 
 

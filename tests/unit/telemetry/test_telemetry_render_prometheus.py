@@ -57,6 +57,21 @@ def test_names_of_a_namer_are_labels() -> None:
     )
 
 
+def test_grpc_methods_are_labels() -> None:
+    """A method is a label of one metric for all methods."""
+    tree = MetricsTree()
+    for method in ("a.B/C", "a.B/D"):
+        tree.scope("rt", "out", "service", "svc/web", "grpc", method).counter("requests").value = 2
+
+    assert parsed("".join(render(tree)))["rt:service:grpc:requests"] == (
+        "counter",
+        {
+            (("rt", "out"), ("service", "svc/web"), ("method", "a.B/C")): 2.0,
+            (("rt", "out"), ("service", "svc/web"), ("method", "a.B/D")): 2.0,
+        },
+    )
+
+
 def test_reasons_of_failures_are_labels() -> None:
     """Below a scope failures/a/b is failures with exception="a:b"; elsewhere it stays a name."""
     tree = MetricsTree()
