@@ -113,8 +113,8 @@ class HttpServerConfig(ServerConfig):
     timestamp_header: HeaderName | None = None
     """A header that is set on each request to its arrival time in milliseconds since the epoch. Default: none."""
     upgrades: tuple[UpgradeToken, ...] = ("websocket",)
-    """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks for
-    another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
+    """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks
+    for another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
     allow_connect: tuple[ConnectPattern, ...] = ()
     """*hostmesh* Where ``CONNECT`` may lead: patterns ``host:port``, the host exact, ``*.suffix`` or ``*``, the port a
     number or ``*``. The connection is then named and bound as a request is. Default: nowhere, and ``CONNECT`` is
@@ -145,8 +145,8 @@ class H2ServerConfig(ServerConfig):
     max_header_list_bytes: Positive | None = None
     """SETTINGS_MAX_HEADER_LIST_SIZE; 431 above. Default: 65536, where Linkerd 1 had none."""
     upgrades: tuple[UpgradeToken, ...] = ("websocket",)
-    """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks for
-    another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
+    """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks
+    for another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
     tunnel_idle_time_ms: Timeout | None = 3_600_000
     """*hostmesh* Milliseconds without a byte after which a connection that has switched protocols is cut. Default 1 h;
     ``null`` is never."""
