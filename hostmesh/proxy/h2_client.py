@@ -109,7 +109,7 @@ class H2ClientSession(H2ClientLife):
         pairs += ex.trace_pairs or line_pairs(ex.trace)
         if not self.streams:
             now = self._loop.now()
-            if self._liveness.doubtful(now, self.idle_since):
+            if self._liveness.doubtful(now):
                 self._ping(now)
         id = self.engine.open(pairs, done and not body and not trailers)
         stream = H2EndpointStream(self, id, ex, reused=self.requests > 0, mark=self._transport.bytes_out)
@@ -231,6 +231,7 @@ class H2ClientSession(H2ClientLife):
     def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
         half = self.streams.get(stream)
         if half is not None and (ex := half.ex) is not None:
+            self._liveness.only_pong = -1.0
             try:
                 if half.head(ex, pairs, end):
                     self._fresh.append(half)

@@ -25,6 +25,7 @@ class H2ClientLife:
     """What a connection is whatever it carries; :class:`H2ClientSession` makes the engine and then begins it."""
 
     __slots__ = (
+        "_kept",
         "_liveness",
         "_loop",
         "_step",
@@ -54,6 +55,8 @@ class H2ClientLife:
         """No new streams: it closes with its last one."""
         self.opened = now
         self.idle_since = now
+        self._kept = now
+        """When it was last kept although it had rested for its time."""
         self._liveness = Liveness(now)
         self._step = min(PING_QUIET, client.idle_time or inf)
         self._timer: TimerHandle | None = None
@@ -87,7 +90,7 @@ class H2ClientLife:
 
     def _rest_until(self) -> float:
         idle_time = self.endpoint.client.idle_time
-        return inf if self.streams or idle_time is None else self.idle_since + idle_time
+        return inf if self.streams or idle_time is None else max(self.idle_since, self._kept) + idle_time
 
     def _life_until(self) -> float:
         life_time = self.endpoint.client.life_time
@@ -103,6 +106,8 @@ class H2ClientLife:
             return
         if self._liveness.dead(now):
             self._end(Reason.RESET_BY_ENDPOINT, f"did not answer a PING within {PING_TIMEOUT:g} s")
+            # Nobody is there to read what is still to be written.
+            self._transport.abort()
             return
         if now >= self._liveness.due(bool(self.streams)):
             self._ping(now)
@@ -111,7 +116,7 @@ class H2ClientLife:
             if self.endpoint.may_shrink():
                 self._finish()
                 return
-            self.idle_since = now
+            self._kept = now
         if now >= self._life_until():
             self.retire()
             if self.closed:

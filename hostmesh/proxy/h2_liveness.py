@@ -25,7 +25,7 @@ PING_TIMEOUT = 10.0
 class Liveness:
     """Of one connection. Whoever reads from it sets ``heard`` to the time and ``awaiting`` to False, at every read."""
 
-    __slots__ = ("_pinged", "_pings", "_ponged", "awaiting", "heard")
+    __slots__ = ("_pinged", "_pings", "awaiting", "heard", "only_pong")
 
     def __init__(self, now: float) -> None:
         self.heard = now
@@ -35,8 +35,9 @@ class Liveness:
         self._pings = 0
         self._pinged = 0.0
         """When the last one was sent."""
-        self._ponged = -1.0
-        """``heard`` when its answer came: while they are equal nothing else has come."""
+        self.only_pong = -1.0
+        """``heard`` when its answer came: while they are equal nothing else has come. Who sees a response head in the
+        same read sets it to -1."""
 
     def ping(self, now: float) -> bytes:
         """The payload of a PING that is sent now."""
@@ -47,11 +48,15 @@ class Liveness:
 
     def ponged(self) -> None:
         """Its answer is in what was just read."""
-        self._ponged = self.heard
+        self.only_pong = self.heard
 
-    def doubtful(self, now: float, rested_since: float) -> bool:
+    def doubtful(self, now: float) -> bool:
         """Whether a request that ends a rest should bring a PING along."""
-        return not self.awaiting and now - max(rested_since, self.heard) >= PING_IDLE
+        if self.awaiting:
+            return False
+        if self.heard == self.only_pong:
+            return now >= self._pinged + PING_AGAIN
+        return now - self.heard >= PING_IDLE
 
     def dead(self, now: float) -> bool:
         """Whether the last PING has been without an answer for too long."""
@@ -63,6 +68,6 @@ class Liveness:
             return self._pinged + PING_TIMEOUT
         if not in_use:
             return inf
-        if self.heard == self._ponged:
+        if self.heard == self.only_pong:
             return self._pinged + PING_AGAIN
         return self.heard + PING_QUIET

@@ -498,14 +498,18 @@ def test_a_connection_in_use_is_not_idle() -> None:
 
 
 def test_min_size_keeps_a_connection() -> None:
-    """hostConnectionPool.minSize: it stays however idle."""
+    """hostConnectionPool.minSize: it stays however idle, and is asked whether it lives when it is used again."""
     world = h2_world("clientSession: {idleTimeMs: 5000}, hostConnectionPool: {minSize: 1}")
     (endpoint,) = serving_h2(world)
     world.get()
 
-    world.run(60.0)
+    world.run(3601.0)
 
     assert not endpoint.session.gone
+    assert endpoint.session.pings == 0
+    assert world.get().status == 200
+    world.run(1.0)
+    assert endpoint.session.pings == 1
     check(world)
 
 
