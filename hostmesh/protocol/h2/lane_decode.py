@@ -21,6 +21,7 @@ ENTRY_OVERHEAD: Final = 32
 STATIC: Final[tuple[Pair, ...]] = ((b"", b""), *HeaderTable.STATIC_TABLE)
 """The static table, from index 1."""
 FIRST_DYNAMIC: Final = len(STATIC)
+_STATIC_NAMES: Final = tuple(name for name, _value in STATIC)
 
 MAX_REMEMBERED_BLOCKS: Final = 16
 """Blocks of one connection that are known whole: a few routes and answers. More would mean that they vary."""
@@ -135,20 +136,29 @@ class HeaderDecoder:
                 else:
                     index = first & 0x0F
                     if index == 0x0F:
-                        index, at = self._integer(block, at, 0x0F)
+                        # Most names of the static table, all of the dynamic one: usually one octet more.
+                        if block[at] < 0x80:
+                            index += block[at]
+                            at += 1
+                        else:
+                            index, at = self._integer(block, at, 0x0F)
                 if not index:
                     name, at = self._name(block, at)
                 elif index < FIRST_DYNAMIC:
-                    name = STATIC[index][0]
+                    name = _STATIC_NAMES[index]
                 else:
                     name = entries[_NEWEST - index][0]
                 length = block[at]
                 at += 1
+                stop = at + (length & _SHORT)
                 if length & _SHORT == _SHORT:
-                    stop, at = self._integer(block, at, _SHORT)
-                    stop += at
-                else:
-                    stop = at + (length & _SHORT)
+                    if block[at] < 0x80:
+                        # Up to 254 octets: credentials, cookies.
+                        stop += 1 + block[at]
+                        at += 1
+                    else:
+                        stop, at = self._integer(block, at, _SHORT)
+                        stop += at
                 value = block[at:stop]
                 at = stop
                 if at > size:

@@ -33,7 +33,7 @@ MAX_KNOWN_NAME: Final = 64
 """Bytes of the longest name about which anything is remembered."""
 
 # Credentials must not be found by trying (RFC 7541, 7.1.3). Cookies only as short as a guess needs them, as h2.
-_SECRET_NAMES: Final = frozenset({b"authorization", b"proxy-authorization"})
+_SECRET_NAMES: Final = (b"authorization", b"proxy-authorization")
 _SHORT_COOKIE: Final = 20
 
 _INDEXED = 0x80, 0x7F
@@ -63,19 +63,24 @@ _STATIC_NAMES: Final[dict[bytes, int]] = {
 _STATIC_PAIRS: Final[dict[Pair, bytes]] = {
     pair: _integer(_INDEXED, index) for index, pair in enumerate(HeaderTable.STATIC_TABLE, 1)
 }
-LENGTHS: Final = tuple(bytes((length,)) for length in range(0x7F))
+_KNOWN_LENGTHS: Final = 1024
+LENGTHS: Final = tuple(_integer((0, 0x7F), length) for length in range(_KNOWN_LENGTHS))
+"""How the lengths of usual strings are written."""
 _literal_names: dict[bytes, bytes] = {}
 
 
 def _length(value: bytes) -> bytes:
     size = len(value)
-    return LENGTHS[size] if size < 0x7F else _integer((0, 0x7F), size)
+    return LENGTHS[size] if size < _KNOWN_LENGTHS else _integer((0, 0x7F), size)
 
 
 def _named(form: tuple[int, int], name: bytes) -> bytes:
     """The beginning of a literal: its form and its name."""
     index = _STATIC_NAMES.get(name)
     return _integer(form, index) if index else bytes((form[0],)) + _length(name) + name
+
+
+_SECRETS: Final = {name: _named(_NEVER, name) for name in _SECRET_NAMES}
 
 
 def _plainly_named(name: bytes) -> bytes:
@@ -96,12 +101,12 @@ class HeaderEncoder:
         "_capacity",
         "_known",
         "_least",
+        "_literal",
         "_newest",
         "_numbers",
         "_offered",
         "_recent",
         "_size",
-        "_varying",
     )
 
     def __init__(self) -> None:
@@ -118,7 +123,8 @@ class HeaderEncoder:
         # How many new values each name brought, and the hashes of the last: values may be long, and a collision only
         # spends an entry.
         self._recent: dict[bytes, tuple[int, tuple[int, ...]]] = {}
-        self._varying: dict[bytes, bytes] = {}
+        # Names that are always written literally, since they vary or are secret, and how that begins.
+        self._literal: dict[bytes, bytes] = dict(_SECRETS)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._numbers)} entries, {self._size}/{self._capacity} bytes>"
@@ -136,19 +142,19 @@ class HeaderEncoder:
         add = out.append
         if self._least is not None:
             add(self._resized())
-        get = self._known.get
-        varying = self._varying.get
+        known = self._known.get
+        literal = self._literal.get
         for pair in pairs:
-            part = get(pair)
-            if part is None:
-                name, value = pair
-                part = varying(name)
-                if part is not None and pair.__class__ is tuple:
-                    add(part)
-                    add(LENGTHS[len(value)] if len(value) < 0x7F else _length(value))
-                    part = value
-                else:
-                    part = self._written(pair, name, value)
+            name, value = pair
+            # By name first: the hash of a value that varies would be computed for nothing.
+            part = literal(name)
+            if part is not None and pair.__class__ is tuple:
+                add(part)
+                size = len(value)
+                add(LENGTHS[size] if size < _KNOWN_LENGTHS else _integer((0, 0x7F), size))
+                part = value
+            else:
+                part = known(pair) or self._written(pair, name, value)
             add(part)
         return b"".join(out)
 
@@ -160,7 +166,7 @@ class HeaderEncoder:
         if (
             # NeverIndexedPair, or hpack's own class of that meaning.
             (pair.__class__ is not tuple and not getattr(pair, "indexable", True))
-            or name in _SECRET_NAMES
+            or name in _SECRETS
             or (name == b"cookie" and len(value) < _SHORT_COOKIE)
         ):
             return _named(_NEVER, name) + _length(value) + value
@@ -181,14 +187,15 @@ class HeaderEncoder:
         found = self._recent.get(name)
         mark = hash(value)
         if found is None:
-            if len(self._recent) + len(self._varying) < MAX_LEARNED_NAMES and len(name) <= MAX_KNOWN_NAME:
+            if len(self._recent) + len(self._literal) < MAX_LEARNED_NAMES and len(name) <= MAX_KNOWN_NAME:
                 self._recent[name] = 0, (mark,)
             return False
         misses, marks = found
         if mark in marks:
             return True
         if misses == VARIES_AFTER:
-            self._varying[name] = _plainly_named(name)
+            # A cookie may be short some day.
+            self._literal[name] = _named(_NEVER, name) if name == b"cookie" else _plainly_named(name)
             del self._recent[name]
         else:
             self._recent[name] = misses + 1, (*marks, mark)[-RECENT_VALUES:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class LaneSending:
         "_acknowledged",
         "_client_side",
         "_closed",
+        "_closed_order",
         "_connect_protocol",
         "_connection_threshold",
         "_encoder",
@@ -85,6 +87,7 @@ class LaneSending:
         self._out: list[bytes] = []
         self._streams: dict[int, LaneStream] = {}
         self._closed: dict[int, int] = {}
+        self._closed_order: deque[int] = deque()
         self._last_peer = 0
         # The highest stream id that the peer has used, also one that was refused.
         self._highest = 0
@@ -312,9 +315,13 @@ class LaneSending:
 
     def _remember(self, stream: int, how: int) -> None:
         closed = self._closed
+        if stream not in closed:
+            order = self._closed_order
+            order.append(stream)
+            if len(order) > self._settings.budgets.max_known_resets:
+                # By a queue of its own: looking for a dict's first key walks over all that were deleted before it.
+                del closed[order.popleft()]
         closed[stream] = how
-        if len(closed) > self._settings.budgets.max_known_resets:
-            del closed[next(iter(closed))]
 
     def _reset(self, stream: int, code: int) -> None:
         """RST_STREAM on an open stream."""
