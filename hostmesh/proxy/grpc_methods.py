@@ -22,8 +22,8 @@ MAX_CODE = 16
 """The highest status that has a counter of its own; peers may make up others, which count as UNKNOWN (2)."""
 
 
-_OK_TRAILERS = b"grpc-status: 0\r\n"
-"""What nearly every call ends with, as our own halves write it down."""
+_OK_TRAILER = b"grpc-status: 0\r\n"
+"""What the trailers of nearly every call begin with, as our own halves write them down."""
 
 
 class MethodStats:
@@ -80,7 +80,7 @@ def code_of(ex: Exchange) -> int:
     if error is not None:
         return code_of_reason(error.reason, error.status)
     trailers = ex.response_trailers
-    if trailers == _OK_TRAILERS:
+    if trailers.startswith(_OK_TRAILER):
         return 0
     code = status_in(trailers) if trailers else None
     response = ex.response

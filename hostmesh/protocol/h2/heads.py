@@ -6,7 +6,7 @@ so nothing a peer sends can take it away (T5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from hostmesh.protocol.h1_body import forwardable_trailers
 from hostmesh.protocol.h1_fields import find_fields, has_underscore_name
@@ -28,6 +28,8 @@ from hostmesh.protocol.h2.message import VERSION, H2RequestHead, H2ResponseHead,
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import RequestHead, ResponseHead
     from hostmesh.protocol.h2.engine import Pairs
+
+_T = TypeVar("_T")
 
 __all__ = [
     "VERSION",
@@ -177,12 +179,38 @@ def answer_pairs(
 
 def trailer_lines(pairs: Pairs) -> bytes:
     """HTTP/2 trailers as HTTP/1 trailer lines, without those that may not be forwarded as trailers (F19)."""
-    return forwardable_trailers(pair_lines(pairs))
+    lines = pair_lines(pairs)
+    known = _forwardable.get(lines)
+    if known is None:
+        known = forwardable_trailers(lines)
+        _remember(_forwardable, lines, known)
+    return known
 
 
 def trailer_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
     """HTTP/1 trailer lines (or the filtered lines of another HTTP/2 half) as HTTP/2 trailers."""
-    return line_pairs(lines)
+    known = _pairs.get(lines)
+    if known is None:
+        known = line_pairs(lines)
+        _remember(_pairs, lines, known)
+    return known.copy()
+
+
+MAX_KNOWN_TRAILERS: Final = 64
+"""Trailers of which is remembered what they become. Nearly all of gRPC's say the same: grpc-status 0."""
+MAX_KNOWN_TRAILER_BYTES: Final = 128
+"""Longer ones say something of their own."""
+
+_forwardable: dict[bytes, bytes] = {}
+_pairs: dict[bytes, list[tuple[bytes, bytes]]] = {}
+
+
+def _remember(memory: dict[bytes, _T], lines: bytes, result: _T) -> None:
+    if len(lines) <= MAX_KNOWN_TRAILER_BYTES:
+        if len(memory) >= MAX_KNOWN_TRAILERS:
+            # All at once: whoever makes up trailers costs the others a look, and not their place for ever.
+            memory.clear()
+        memory[lines] = result
 
 
 def has_underscores(head: RequestHead) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hostmesh.protocol.h1_head import CHUNKED, RequestHead, ResponseHead, parse_request, parse_response
 from hostmesh.protocol.h1_write import request_head, response_head
+from hostmesh.protocol.h2 import heads
 from hostmesh.protocol.h2.engine import Pairs
 from hostmesh.protocol.h2.fields import prove_request
 from hostmesh.protocol.h2.heads import (
@@ -432,3 +433,17 @@ def test_t8_both_ways_to_a_caller_say_the_same(
     ours = (b"content-length", b"transfer-encoding")
     assert sorted((n, v) for n, v, _raw in as_h1.fields if n not in ours) == sorted(as_h2[1:])
     assert as_h1.content_length == (0 if end else CHUNKED)
+
+
+def test_known_trailers_are_bounded() -> None:
+    """Trailers that were seen before are not read again, whoever makes up new ones does not fill the memory, and what
+    one reader does to its list harms no other."""
+    for number in range(10 * heads.MAX_KNOWN_TRAILERS):
+        lines = trailer_lines([(b"x-number", b"%d" % number)])
+        trailer_pairs(lines).append((b"x", b"y"))
+        assert trailer_pairs(lines) == [(b"x-number", b"%d" % number)]
+    long = trailer_lines([(b"x-long", b"v" * heads.MAX_KNOWN_TRAILER_BYTES)])
+
+    assert trailer_pairs(long) == [(b"x-long", b"v" * heads.MAX_KNOWN_TRAILER_BYTES)]
+    assert long not in heads._pairs
+    assert max(len(heads._forwardable), len(heads._pairs)) <= heads.MAX_KNOWN_TRAILERS
