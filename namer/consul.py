@@ -153,9 +153,10 @@ class ConsulNamer:
         from hostmesh.registry.rotation import Rotation
 
         key = ("consul", self.agent.address.host, self.agent.address.port)
-        rotation: Rotation = self.shared.clients.setdefault(
-            key, Rotation(self.max_watches, self.shared.alarms)
-        )
+        rotation: Rotation | None = self.shared.clients.get(key)
+        if rotation is None:
+            rotation = self.shared.clients[key] = Rotation(self.max_watches, self.shared.alarms)
+            rotation.begin_after_another(self.env.now() + self.wait_s * 17 / 16)
         rotation.limit = min(rotation.limit, self.max_watches)
         return rotation
 
@@ -233,6 +234,7 @@ class ConsulNamer:
             "prefix": self.prefix.show(),
             "watches": self.rotation.held,
             "waiting": self.rotation.waiting,
+            "givenUp": self.rotation.given_up,
             "lookEveryMs": round(self.rotation.gap_s() * 1000) if self.rotation.waiting else None,
             "rotationPeriodMs": round(self.rotation.period_s(self.wait_s) * 1000),
             "state": {names.show(): self._services[names].state() for names in sorted(self._services)},

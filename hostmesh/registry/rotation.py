@@ -34,6 +34,12 @@ DWELL_S = 10.0
 """A place is held at least this long while others wait, lest a name that changes often never have one."""
 
 
+FIRST_PART = 5
+FIRST_MIN = 10
+"""One place in so many is given out while the registry may still count the watches of the process before this one: with
+those, and looks, that is just below what an agent takes of one client if the limit is three quarters of it."""
+
+
 class Place:
     """The right to one watch: a turn in the queue, until it is granted."""
 
@@ -129,6 +135,12 @@ class Rotation:
 
         alarm = self._alarms.at(until, free)
         self._given_up[alarm] = None
+
+    def begin_after_another(self, until: float) -> None:
+        """This process may follow one that had watches, which the registry is busy with until then."""
+        for _ in range(self.limit - max(self.limit // FIRST_PART, FIRST_MIN)):
+            self._held += 1
+            self._give_up(until)
 
     def begin_anew(self) -> None:
         """The registry's process is another one: it knows nothing of queries that were given up."""

@@ -79,6 +79,30 @@ def test_an_agent_at_its_limit_stands_still(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_restart_at_the_agents_limit_is_not_refused(tmp_path: Path) -> None:
+    """The agent still counts the watches of the process before: the new one leaves room for them."""
+    for name in ("consul", "mesh"):
+        (tmp_path / name).mkdir()
+    names = [f"s{number}" for number in range(60)]
+    with (
+        EndpointServer("one") as one,
+        ConsulServer(tmp_path / "consul", dev=False, max_connections=80) as agent,
+        Hostmesh(
+            tmp_path / "mesh", config("maxWatches: 50", "waitMs: 8000"), ports={"consul": agent.port}
+        ) as mesh,
+    ):
+        for name in names:
+            agent.register(name, "127.0.0.1", one.port)
+        assert {who(mesh, name) for name in names} == {"one"}
+        mesh.wait_metric("namer/#/io.l5d.consul/waiting", lambda value: value == 10, within=30)
+        mesh.close()
+        mesh.start()
+
+        assert {who(mesh, name) for name in names} == {"one"}
+        assert mesh.metrics()["namer/#/io.l5d.consul/service/errors"] == 0
+
+
+@pytest.mark.slow
 def test_propagation_is_measured() -> None:
     """Few changes, so that the numbers of ``consul_scenarios propagation`` are known to be measurable."""
     print(propagation(10))

@@ -381,7 +381,7 @@ def test_a_query_that_is_given_up_keeps_its_place() -> None:
         assert world.namer.rotation.given_up == 1
         await world.until(lambda: world.namer.rotation.given_up == 0)
 
-    ConsulWorld(wait_ms=500).run_consul(test)
+    ConsulWorld(wait_ms=500, max_watches=3).run_consul(test)
 
 
 def test_a_refused_watch_is_no_outage() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -182,6 +183,28 @@ def test_a_query_that_was_given_up_keeps_its_place_until_it_would_have_ended() -
                 assert last.is_granted
             assert (rotation.held, rotation.given_up, rotation.waiting) == (0, 0, 0)
             nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize(("limit", "first"), [(3, 3), (20, 10), (50, 10), (150, 30)])
+def test_the_first_places_leave_room_for_the_process_before(limit: int, first: int) -> None:
+    """Its watches are still counted; when they must have ended, or their registry is gone, there is room for all."""
+
+    async def main() -> None:
+        alarms = Alarms(TrioEnv())
+        for is_gone in (False, True):
+            rotation = Rotation(limit, alarms)
+            rotation.begin_after_another(trio.current_time() + WAIT_S)
+            with ExitStack() as stack:
+                places = [stack.enter_context(rotation.place()) for _ in range(limit)]
+                assert sum(place.is_granted for place in places) == first
+                if is_gone:
+                    rotation.begin_anew()
+                else:
+                    await trio.sleep(WAIT_S)
+                    alarms.ring()
+                assert all(place.is_granted for place in places)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
