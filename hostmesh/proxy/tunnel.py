@@ -125,7 +125,10 @@ class Tunnel:
 
     def _ended(self, side: Side | None, error: OSError | None) -> None:
         """Both connections are closed: ``side`` broke, or both have ended."""
-        if error is None:
+        if self._relay is None:
+            # Both were broken before it began, and it says so before it is there.
+            self.ex.router.loop.turn.call_soon(self._ended, side, error)
+        elif error is None:
             self._finish(None)
         elif side == "near":
             self._finish(refusals.gone(f"caller's connection broke in the tunnel: {error}"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hostmesh.proxy.server import Server
 from hostmesh.proxy.tunnel import HALF_CLOSED_IDLE, LOOK, TUNNEL_IDLE
+from hostmesh.pump.loop import Transport
+from hostmesh.pump.tunnel import CopyTunnel, OnEnd, Tunnel
 from tests.flow.tunnels import ACCEPT, KEY, SWITCH, Switching, dial, handshake, tunnel
 from tests.flow.world import World, config
 
@@ -348,6 +351,28 @@ def test_what_was_sent_before_a_reset_arrives() -> None:
     assert endpoint.events == ["reset"]
 
 
+def test_connections_that_are_broken_before_the_tunnel_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tunnel of sockets may find that out, and say so, while it is being made: it is counted all the same."""
+    world = World()
+    Switching(world)
+
+    def broken(near: Transport, far: Transport, first: bytes, on_end: OnEnd) -> Tunnel:
+        made = CopyTunnel(near, far, first, on_end)
+        made.abort()
+        on_end("far", ConnectionResetError("before it began"))
+        return made
+
+    monkeypatch.setattr(world.loop, "tunnel", broken)
+    dial(world, handshake())
+    world.run(1)
+
+    assert world.metric(f"{SERVER}/failures/reset-by-endpoint") == 1
+    assert world.metric(f"{SERVER}/tunnels/open") == 0
+    assert world.sink is not None
+    assert [record.status for record in world.sink.records] == [101]
+    world.check()
+
+
 # -- backpressure -----------------------------------------------------------------------------------------------------
 
 
@@ -498,6 +523,7 @@ def test_a_tunnel_is_counted() -> None:
     assert after[f"{SERVER}/tunnels/open"] == 0
     assert after[f"{SERVER}/tunnels/received_bytes"] == 1001
     server = world.linker.servers["127.0.0.1", 4140][1]
+    assert isinstance(server, Server)
     assert server.tunnels.duration.cumulative.count == 1
     assert server.tunnels.duration.cumulative.sum >= 1e6 * LOOK
     latency = world.shared.metrics.stat("rt", "out", "server", "127.0.0.1/4140", "request_latency_ms")
