@@ -208,6 +208,8 @@ class H2ClientSession(H2ClientLife):
         except ConnectionFault as fault:
             self._fresh.clear()
             self._end(fault.reason, f"broke HTTP/2: {fault.message}")
+            # Its traceback knows every frame, and one of them knows it: a cycle that would hold this connection.
+            fault.__traceback__ = fault.__cause__ = fault.__context__ = None
             return
         except Exception as error:
             self._fresh.clear()

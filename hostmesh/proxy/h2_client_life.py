@@ -156,6 +156,13 @@ class H2ClientLife:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # In a later turn, since the engine may be what calls.
+        self._loop.turn.call_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        """Break the cycles with those who call back: the collector's pauses are the data path's."""
+        del self.engine
+        del self.sending
 
     def _lose(self, reason: Reason, what: str) -> None:
         streams, self.streams = self.streams, {}

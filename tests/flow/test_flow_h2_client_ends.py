@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from h2.errors import ErrorCodes
 
 from hostmesh.proxy import h2_client
-from hostmesh.proxy.h2_client import FIRST_STREAMS
+from hostmesh.proxy.h2_client import FIRST_STREAMS, H2ClientSession
 from hostmesh.proxy.h2_liveness import PING_AGAIN, PING_IDLE, PING_QUIET, PING_TIMEOUT
 from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS, STREAM_WAIT
+from hostmesh.proxy.h2_sending import Sending
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, answering_h2
 from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.scripted import Call
@@ -789,4 +792,39 @@ def test_h10_an_endpoint_that_hangs_up_before_any_request_is_not_dialled_for_eve
 
     assert {call.status for call in calls} <= {502, 503}
     assert endpoint.accepted - before < 200
+    check(world)
+
+
+@pytest.mark.parametrize("end", ["idle", "goaway", "reset", "eof", "garbage", "busy"])
+def test_a_connection_that_has_ended_leaves_no_cycles(end: str) -> None:
+    """However it ends, its memory is free at once and not only when the collector stops the loop."""
+    world = h2_world("clientSession: {idleTimeMs: 1000}")
+    (endpoint,) = serving_h2(world)
+    world.get()
+    session = endpoint.session
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "busy":
+            endpoint.handler = None
+            call = world.caller().request(method="POST", body=b"x" * 100_000)
+            world.run(0.1)
+            session.transport.reset()
+            world.finish(call)
+            del call
+        elif end == "goaway":
+            session.say_goaway(1)
+        elif end == "reset":
+            session.transport.reset()
+        elif end == "eof":
+            session.transport.abort()
+        elif end == "garbage":
+            session.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        world.run(5.0)
+        left = [each for each in gc.get_objects() if isinstance(each, H2ClientSession | Sending)]
+    finally:
+        gc.enable()
+
+    assert session.gone
+    assert left == []
     check(world)
