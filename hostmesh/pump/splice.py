@@ -40,7 +40,7 @@ can_splice = hasattr(os, "splice")
 class Flow:
     """One direction. It holds nothing, bytes in a pipe, or bytes that were copied: never both."""
 
-    __slots__ = ("bulk", "cut", "done", "dst", "held", "moved", "pipe", "rest", "small", "src", "tunnel")
+    __slots__ = ("bulk", "done", "dst", "held", "moved", "pipe", "rest", "small", "src", "tunnel")
 
     def __init__(self, tunnel: SpliceTunnel, src: Leg, dst: Leg) -> None:
         self.tunnel = tunnel
@@ -54,9 +54,7 @@ class Flow:
         self.bulk = False
         self.small = 0
         self.done = False
-        """Its source will not be read any more, and nothing that it holds is of use but for ``cut``."""
-        self.cut: OSError | None = None
-        """Its source broke: the destination is reset when it has what was read."""
+        """Its source will not be read any more, and it holds nothing."""
 
     @property
     def holds(self) -> bool:
@@ -160,11 +158,8 @@ class Flow:
             self._emptied()
 
     def _emptied(self) -> None:
-        """The destination has everything at last: read on, or do what waited for this."""
+        """The destination has everything at last: read on."""
         dst = self.dst
-        if self.cut is not None:
-            self.tunnel.reset(dst)
-            return
         if not self.done and not self.src.hung:
             # There is more, as a rule; going round by epoll would change four times what it watches.
             self.pull()
@@ -219,7 +214,7 @@ class SpliceTunnel:
         self.spliceable = can_splice
         self._on_end: OnEnd | None = on_end
         self._broken: tuple[Side, OSError] | None = None
-        self._flush: TimerHandle | None = None
+        self._watching: TimerHandle | None = None
         self._over = False
         near_sock, near_unsent = near.detach()
         far_sock, far_unsent = far.detach()
@@ -268,35 +263,42 @@ class SpliceTunnel:
         else:
             leg.write_error = error
 
+    def watch(self, leg: Leg) -> None:
+        """``leg`` is broken and cannot be read: what is held of it may be taken for as long as some of it is."""
+        self._stop_watching()
+        self._watching = self.pump.call_at(self.pump.now() + WRITE_STALL, self._look, leg, leg.out.moved)
+
+    def _look(self, leg: Leg, moved: int) -> None:
+        self._watching = None
+        if leg.hung and leg.out.moved == moved:
+            leg.out.drop()
+            self.lost(leg, TimeoutError(errno.ETIMEDOUT, "broken, and nobody took what it had sent"))
+        elif leg.hung:
+            self.watch(leg)
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
     def lost(self, leg: Leg, error: OSError) -> None:
-        """``leg`` is broken in both directions: close it, and reset the other one when it has what was read."""
+        """``leg`` is broken in both directions, and what it sent has been handed on: the other one is reset."""
         if leg.closed:
             return
         if self._broken is None:
             # Without the frames that it was raised in, which hold all of this.
             self._broken = (leg.side, error.with_traceback(None))
-        leg.into.drop()
-        out = leg.out
-        out.done = True
-        leg.quick = False
+        other = leg.out.dst
+        for each in (leg, other):
+            each.out.drop()
         leg.close(hard=False)
-        if out.holds:
-            out.cut = error
-            self._flush = self.pump.call_at(self.pump.now() + WRITE_STALL, self.reset, out.dst)
-        else:
-            self.reset(out.dst)
-
-    def reset(self, leg: Leg) -> None:
-        """The other one broke, and ``leg`` has what was read of it."""
-        leg.into.drop()
-        leg.out.drop()
-        leg.close(hard=True)
+        other.close(hard=True)
         self.settle()
 
     def settle(self) -> None:
         """Close what is finished in both directions: a socket with FIN both ways reports HUP for ever."""
         for leg in (self._near, self._far):
-            if leg.out.done and leg.into.done and not leg.into.holds:
+            if leg.out.done and leg.into.done:
                 leg.close(hard=False)
         if self._near.closed and self._far.closed:
             on_end, self._on_end = self._on_end, None
@@ -305,9 +307,7 @@ class SpliceTunnel:
                 on_end(*(self._broken or (None, None)))
 
     def _let_go(self) -> None:
-        if self._flush is not None:
-            self._flush.cancel()
-            self._flush = None
+        self._stop_watching()
         if not self._over:
             self._over = True
             # Cycles that the collector need not find.

@@ -90,12 +90,12 @@ class Leg:
         if mask & self.mask & EPOLLIN:
             self.out.pull()
         elif mask & (EPOLLHUP | EPOLLERR):
-            self._hang_up()
+            self._hang_up(mask)
             return
         if mask & EPOLLOUT and not self.closed:
             self.into.push()
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, mask: int) -> None:
         if self.out.done:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
             self.tunnel.lost(self, self.write_error or OSError(code, os.strerror(code)))
@@ -105,6 +105,9 @@ class Leg:
             self.hung = True
             self.mask = 0
             self.into.drop()
+            if mask & EPOLLERR:
+                # Broken, and not ended both ways: its reader may be slow, but not for as long as it likes.
+                self.tunnel.watch(self)
         else:
             self.out.pull()
 

@@ -233,6 +233,24 @@ def test_a_failed_connect_goes_elsewhere() -> None:
     world.check()
 
 
+def test_a_connect_that_succeeds_clears_the_failures() -> None:
+    """Three failures, a success and three more are not five in a row: an endpoint is dialled three times for a caller
+    when it is the only one."""
+    world = TcpWorld()
+    (endpoint,) = world.tcp()
+    link = world.loop.link(endpoint.ip, endpoint.port)
+    for error in (ConnectionRefusedError(errno.ECONNREFUSED, "no"), None) * 4:
+        link.error = error
+        caller = world.dial()
+        world.run(3)
+        caller.reset()
+        world.run(3)
+
+    assert world.client_metric("service_creation/failures") == 12
+    assert world.client_metric("failure_accrual/removals") == 0
+    world.check()
+
+
 def test_nobody_listens() -> None:
     """A bounded number of connects, then a reset with the reason."""
     world = TcpWorld()
@@ -286,8 +304,9 @@ def test_all_of_it_has_a_time() -> None:
 def test_a_caller_that_leaves_cancels_its_connect() -> None:
     """Nobody needs that connection."""
     world = TcpWorld()
-    world.name("web", "10.0.0.77:80")
-    world.loop.link("10.0.0.77", 80).silent = True
+    slow = TcpEndpoint(world.loop, "10.0.0.77")
+    world.name("web", slow.text)
+    world.loop.link("10.0.0.77", 80).latency = 0.4
     caller = world.dial()
     world.run(0.1)
 
@@ -295,6 +314,7 @@ def test_a_caller_that_leaves_cancels_its_connect() -> None:
     world.run(5)
 
     assert world.loop.dialled["10.0.0.77", 80] == 1
+    assert slow.peers == []
     assert world.reasons == ["reset-by-caller"]
     assert world.client("web", "db").endpoints[0].connecting == {}
     world.check()
