@@ -160,7 +160,13 @@ class Server:
         """The counters of HTTP/2, which are there from the first connection on."""
         if self._h2_stats is None:
             self._h2_stats = H2Stats(self._scope)
+            self._scope.gauge("buffered_bytes", lambda: float(self.buffered))
         return self._h2_stats
+
+    @property
+    def buffered(self) -> int:
+        """Response bytes that wait for the windows or sockets of HTTP/2 callers (H12)."""
+        return sum(each.sending.size for each in self.sessions if isinstance(each, H2CallerLife))
 
     def became(self, session: CallerSession, other: H2CallerLife | Tunnel) -> None:
         """The connection of ``session`` is another's from now on; it is still one of a caller."""

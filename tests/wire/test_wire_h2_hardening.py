@@ -149,8 +149,8 @@ class Stage:
         def is_left(name: str) -> bool:
             words = name.split("/")
             if "server" in words:
-                return words[-1] in ("open_streams", "connections", "pending")
-            return words[-1] in ("open_streams", "pending", "bytes_buffered", "buffered_bytes")
+                return words[-1] in ("open_streams", "connections", "pending", "buffered_bytes")
+            return words[-1] in ("open_streams", "pending", "buffered_bytes", "pool_waiters")
 
         def nothing_left() -> bool:
             metrics = self.mesh.metrics()
@@ -422,7 +422,9 @@ def test_h7_a_closed_window_stops_one_stream_only(stage: Stage) -> None:
             client.send(window_update(stream, 100))
             client.ended(stream)
         grown = stage.mesh.resident_bytes() - before
+        waiting = stage.mesh.metrics()[f"rt/out/server/127.0.0.1/{stage.mesh.port}/buffered_bytes"]
 
+        assert 0 < waiting <= 256 * 1024
         assert client.body(1) == b""
         assert {client.body(stream) for stream in range(3, 43, 2)} == {b"fine"}
 
