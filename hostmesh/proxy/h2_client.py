@@ -272,7 +272,7 @@ class H2ClientSession(H2ClientLife):
     def on_stream_fault(self, stream: int, error: MeshError, code: int) -> None:
         half = self.streams.get(stream)
         if half is not None:
-            half.lost(half.error(f"broke HTTP/2: {error.message}", reason=error.reason))
+            half.failed(half.error(f"broke HTTP/2: {error.message}", reason=error.reason))
 
     def on_window(self, stream: int) -> None:
         self.sending.window_opened(stream)
@@ -290,7 +290,7 @@ class H2ClientSession(H2ClientLife):
         self.retired = True
         # In the order of the requests; each may open a stream on another connection at once.
         for half in [half for id, half in self.streams.items() if id > last]:
-            half.refused()
+            half.refused(overloaded=False)
             half.lost(half.error(f"said GOAWAY ({code_name(code)}) before it took the request", Sent.NOTHING))
         self.retire()
 
@@ -312,7 +312,7 @@ class H2ClientSession(H2ClientLife):
         if half is not None:
             self.engine.reset(stream, CANCEL)
             self.sending.flush_soon()
-            half.lost(half.error(error.message, reason=error.reason))
+            half.failed(half.error(error.message, reason=error.reason))
 
     def connection_overdue(self, error: MeshError) -> None:
         self.engine.goaway(ENHANCE_YOUR_CALM)

@@ -193,26 +193,31 @@ class H2EndpointStream:
     def fault(self, error: MeshError) -> None:
         """The endpoint has broken a rule on this stream: reset it and tell the exchange."""
         self._session.engine.reset(self.id, PROTOCOL_ERROR)
-        self.lost(error)
+        self.failed(error)
 
     def was_reset(self, code: int) -> None:
         """The endpoint has reset this stream."""
         if code == REFUSED_STREAM:
             # Not processed (RFC 9113 section 8.7): any request may be repeated, and better somewhere else.
             error = self.error(f"refused the stream ({code_name(code)})", Sent.NOTHING)
-            self.refused()
+            self.refused(overloaded=True)
             self._session.endpoint.refused(self._session)
+            self.lost(error)
         elif code == NO_ERROR:
-            error = self.error(f"reset the stream ({code_name(code)}) without a complete response")
+            self.failed(self.error(f"reset the stream ({code_name(code)}) without a complete response"))
         else:
-            error = self.error(f"reset the stream ({code_name(code)}) {self._when()}")
+            self.failed(self.error(f"reset the stream ({code_name(code)}) {self._when()}"))
+
+    def failed(self, error: MeshError) -> None:
+        """This stream has failed, its connection has not: no request that met a closing connection, but a failure."""
+        self.reused = False
         self.lost(error)
 
-    def refused(self) -> None:
-        """The attempt is a nack: no failure of the endpoint, and others are asked first."""
+    def refused(self, *, overloaded: bool) -> None:
+        """It was not processed, so others are asked first; who is ``overloaded`` is also sent less for a while."""
         ex = self.ex
         if ex is not None and ex.endpoint is not None:
-            ex.nacked = True
+            ex.nacked = overloaded
             if ex.tried is None:
                 ex.tried = set()
             ex.tried.add(ex.endpoint)

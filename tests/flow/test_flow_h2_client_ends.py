@@ -64,15 +64,16 @@ def test_an_endpoint_that_refuses_everything_is_asked_within_the_budget() -> Non
     "code", [ErrorCodes.CANCEL, ErrorCodes.INTERNAL_ERROR, ErrorCodes.NO_ERROR, ErrorCodes.ENHANCE_YOUR_CALM]
 )
 def test_a_reset_before_the_answer_is_a_failure(code: ErrorCodes) -> None:
-    """Whatever its code: the request may have been processed, so it is not repeated, not even a GET."""
+    """Whatever its code: the request may have been processed, so it is not repeated, not even a GET, not even on a
+    connection that has served before."""
     world = h2_world()
     first, second = serving_h2(world, *[lambda stream: stream.reset(code)] * 2)
 
-    call = world.get()
+    calls = [world.get() for _ in range(4)]
 
-    assert (call.status, call.reason) == (502, "reset-by-endpoint")
-    assert len(first) + len(second) == 1
-    assert world.metric(f"{CLIENT}/failures") == 1
+    assert [(call.status, call.reason) for call in calls] == [(502, "reset-by-endpoint")] * 4
+    assert len(first) + len(second) == 4
+    assert world.metric(f"{CLIENT}/failures") == 4
     check(world)
 
 
@@ -827,4 +828,40 @@ def test_a_connection_that_has_ended_leaves_no_cycles(end: str) -> None:
 
     assert session.gone
     assert left == []
+    check(world)
+
+
+# -- what endpoints are judged by -------------------------------------------------------------------------------------
+
+
+def test_endpoints_that_reset_everything_are_ejected() -> None:
+    """Failure accrual counts streams: five resets in a row, and the other endpoint gets the rest, on its connection."""
+    world = h2_world("loadBalancer: {kind: roundRobin}")
+    failing, serving = serving_h2(
+        world, lambda stream: stream.reset(ErrorCodes.INTERNAL_ERROR), answering_h2(200, b"served")
+    )
+
+    calls = [world.get() for _ in range(40)]
+
+    assert sum(call.status == 502 for call in calls) == len(failing) == 5
+    assert len(serving) == 35
+    assert world.metric(f"{CLIENT}/failure_accrual/removals") == 1
+    check(world)
+
+
+def test_an_endpoint_that_is_back_is_probed_on_a_connection_of_its_own() -> None:
+    """failFast: a refused connect sets it aside, a connect without a request brings it back."""
+    world = h2_world("failFast: true, loadBalancer: {kind: roundRobin}")
+    away, _serving = serving_h2(world, answering_h2(200, b"back"), answering_h2(200, b"served"))
+    away.stop()
+    assert {world.get().body for _ in range(10)} == {b"served"}
+    dials = world.loop.dialled[(away.ip, away.port)]
+
+    away.start()
+    world.run(40.0)
+    bodies = [world.get().body for _ in range(10)]
+
+    assert dials == 1
+    assert bodies.count(b"back") == 5
+    assert away.accepted >= 1
     check(world)
