@@ -353,8 +353,10 @@ def test_h5_too_many_fields_are_answered_431(stage: Stage) -> None:
 
 
 def test_h5_small_fields_on_many_stalled_streams_pin_little_memory(stage: Stage) -> None:
-    """H5: CVE-2026-49975: ten connections, a hundred streams each, 120 tiny indexed fields each, no window: some 35 KB for
-    each, its connection to the endpoint included."""
+    """H5: CVE-2026-49975: ten connections, a hundred streams each, 120 tiny indexed fields each, no window.
+
+    Some 35 KB for each stream, its connection to the endpoint included.
+    """
     with attacked(stage), ExitStack() as stack:
         before = stage.mesh.resident_bytes()
         fields = block(get(b"/big")) + b"\x40\x01a\x01b" + b"\xbe" * 119
