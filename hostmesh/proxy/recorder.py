@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hostmesh.proxy.grpc_methods import code_of
 from hostmesh.telemetry.record import Record, RecordSink
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Recorder:
             total=total,
             endpoint_time=ex.ttfb or 0.0,
             trace_id=ex.reqid.decode("ascii"),
+            grpc_status=int(code_of(ex)) if ex.is_grpc else None,
         )
 
     def refused(

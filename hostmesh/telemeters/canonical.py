@@ -147,6 +147,7 @@ class CanonicalFormat:
             residual=record.residual,
             endpoint=record.endpoint,
             status=record.status,
+            grpc_status=record.grpc_status,
             reason=record.reason,
             failed=record.failed,
             attempts=record.attempts,

@@ -70,6 +70,8 @@ class Record(NamedTuple):
     """Seconds from the dispatch of the last attempt to its response head; 0.0 when there was none."""
     trace_id: str
     """``l5d-reqid``, 16 hex digits."""
+    grpc_status: int | None = None
+    """What a gRPC call ended with; None for other requests."""
 
 
 class RecordSink(Protocol):

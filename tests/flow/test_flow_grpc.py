@@ -360,3 +360,19 @@ def test_server_scope_counts_verdicts() -> None:
     scopes = ("rt/out/server/127.0.0.1/4140", PATH, "rt/out/client/#/lit/web")
     assert [world.metric(f"{scope}/failures") for scope in scopes] == [1, 1, 1]
     check(world)
+
+
+def test_records_have_the_status() -> None:
+    """Access lines say what a call came to, with a status of an endpoint, with one of ours, and without any."""
+    world = grpc_world("")
+    serving_h2(world, answering_h2(200, b"r", trailers=UNAVAILABLE))
+
+    finish(world, call_of(caller(world)))
+    finish(world, caller(world).request())
+    late = call_of(caller(world), grpc_timeout="0n")
+    finish(world, late)
+
+    assert world.sink is not None
+    found = [(record.status, record.grpc_status, record.reason) for record in world.sink.records]
+    assert found == [(200, 14, ""), (200, None, ""), (503, 4, "deadline-expired")]
+    check(world)

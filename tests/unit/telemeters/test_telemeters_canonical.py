@@ -36,6 +36,7 @@ def test_x7_the_line_says_all_about_an_exchange() -> None:
         "residual": "/",
         "endpoint": "10.1.1.1:8080",
         "status": 503,
+        "grpc_status": None,
         "reason": "no-endpoints",
         "failed": True,
         "attempts": 1,
