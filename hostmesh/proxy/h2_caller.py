@@ -97,7 +97,8 @@ class H2CallerSession(H2CallerLife):
             stream.ex.bug(bug)
         else:
             self.server.router.report(bug)
-            stream.reset(INTERNAL_ERROR)
+            if stream.id in self.streams:
+                stream.reset(INTERNAL_ERROR)
 
     def eof_received(self) -> None:
         # Without its direction a caller can neither give windows nor acknowledge anything: it has gone.

@@ -135,6 +135,8 @@ class H2CallerLife(CallerConnection):
         ex = stream.ex
         if ex is not None:
             stats.data_out.value += ex.response_bytes
+            # The exchange still knows the stream. With both ways open each request would wait for the collector.
+            stream.ex = None
         if not self.streams:
             self._idle_since = now
             if self._leaving:
