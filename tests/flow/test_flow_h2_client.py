@@ -131,6 +131,28 @@ def test_answers_without_a_body(
     check(world)
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("GET", 200)])
+def test_an_end_that_comes_late(method: str, status: int) -> None:
+    """An empty DATA with END_STREAM some time after the head: the answer is whole, the caller's connection good."""
+    world = h2_world()
+
+    def late(stream: Stream) -> None:
+        stream.head(status, *((("content-length", "0"),) if method == "GET" and status == 200 else ()))
+        stream._later(0.1, lambda: stream.data(b"", end=True))
+
+    serving_h2(world, late)
+    caller = world.caller()
+
+    calls = []
+    for _ in range(2):
+        calls.append(caller.request(method=method))
+        world.finish(calls[-1])
+
+    assert [(call.status, call.body) for call in calls] == [(status, b"")] * 2
+    assert not caller.closed
+    check(world)
+
+
 def test_trailers_reach_a_caller_that_takes_them() -> None:
     """As trailers of a chunked body; what no trailer may say is left out (F19)."""
     world = h2_world()
