@@ -134,7 +134,7 @@ def _check_tlvs(data: bytes) -> None:
     pos = 0
     while pos < len(data):
         size = int.from_bytes(data[pos + 1 : pos + 3], "big")
-        if pos + 3 > len(data) or pos + 3 + size > len(data):
+        if pos + 3 + size > len(data):
             raise bad("a field reaches beyond its end")
         pos += 3 + size
 
