@@ -23,9 +23,7 @@ class Announcers:
         self._local = local
         self.running: dict[str, Any] = {}
 
-    def apply(
-        self, routers: Iterable[AnyRouter], address_of: Callable[[str, int], tuple[str, int]]
-    ) -> None:
+    def apply(self, routers: Iterable[AnyRouter], address_of: Callable[[str, int], tuple[str, int]]) -> None:
         """Announce the servers of ``routers``, and no others.
 
         ``address_of(ip, port)`` is where the server so configured really listens: port 0 lets the system choose.

@@ -48,9 +48,7 @@ def main_delegate(args: argparse.Namespace) -> int:
     return 0 if isinstance(tree.state, Ok) and isinstance(tree.state.value, BoundLeaf | BoundUnion) else 1
 
 
-async def _delegate(
-    base: Base, router: AnyRouter, namers: Namers, path: Path, extra: Dtab
-) -> DelegateTree:
+async def _delegate(base: Base, router: AnyRouter, namers: Namers, path: Path, extra: Dtab) -> DelegateTree:
     shared = base.shared
     async with trio.open_nursery() as nursery:
         await nursery.start(shared.run)
