@@ -206,7 +206,9 @@ class Linker:
 
     def _capacity(self) -> int:
         # A connection of a tcp router has another one at its other end.
-        doubled = sum(len(server.sessions) for _, server in self.servers.values() if type(server) is TcpServer)
+        doubled = sum(
+            len(server.sessions) for _, server in self.servers.values() if type(server) is TcpServer
+        )
         return self.max_connections - self.connections - doubled
 
     @property

@@ -10,133 +10,33 @@ Three facts decide everything hard (docs/architecture.md):
 - ``committed``: the response head has been given to the caller; nothing can be retried any more.
 - ``replayable``: every byte of the request is still in ``body``.
 - ``sent``: how much of this attempt has been handed to the kernel.
-
-Attributes have class-level defaults instead of an ``__init__`` that sets thirty of them: most requests touch ten, and
-on CPython the difference is a microsecond per request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hostmesh.base.errors import MeshError, Sent, Side
+from hostmesh.base.errors import MeshError, Sent
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.upgrade import SWITCHING
+from hostmesh.proxy import attempts
 from hostmesh.proxy.diagnostics import with_context
-from hostmesh.proxy.held import Held, hold
-from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYABLE, SUCCESS, Verdict
+from hostmesh.proxy.exchange_state import ExchangeState
+from hostmesh.proxy.held import hold
+from hostmesh.routing.classifiers import FAILURE, IGNORABLE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.retry import Nack, nack_of
 
 if TYPE_CHECKING:
-    from hostmesh.naming.dtab import Dtab
-    from hostmesh.protocol.h1_head import RequestHead, ResponseHead
-    from hostmesh.protocol.h2.engine import Pairs
-    from hostmesh.proxy.branch import Branch
-    from hostmesh.proxy.client_stack import ClientStack
-    from hostmesh.proxy.context import Context
-    from hostmesh.proxy.diagnostics import Diagnosis
-    from hostmesh.proxy.endpoint_stack import EndpointStack
-    from hostmesh.proxy.halves import CallerHalf, EndpointHalf
+    from hostmesh.protocol.h1_head import ResponseHead
+    from hostmesh.proxy.halves import EndpointHalf
     from hostmesh.proxy.path_stack import PathStack
-    from hostmesh.proxy.server import Server
-    from hostmesh.pump.loop import TimerHandle
-
-MAX_CONNECT_ATTEMPTS = 25
-"""Endpoints tried for one request while nothing has been sent (finagle's bound on acquiring a connection)."""
 
 UNSENT_BODY = 64 * 1024
 """Request body bytes held while no endpoint is connected yet; above it the caller is paused."""
 
 
-class Exchange:
+class Exchange(ExchangeState):
     """See the module's text. Created by a caller's session with the head; ended exactly once by :meth:`finish`."""
-
-    # what was asked
-    path: PathStack | None = None
-    local: Dtab | None = None
-    target: bytes | None = None
-    """The target to forward when an identifier consumed a part of it; else that of the head."""
-    context: Context | None = None
-    """What the caller sent along; None when it sent nothing of the kind."""
-    trace: bytes = b""
-    """Lines with trace context to forward, made when the first attempt is dispatched."""
-    trace_pairs: Pairs | None = None
-    """The same for HTTP/2 where it was known as pairs."""
-    reqid: bytes = b""
-    deadline: float | None = None
-    """On the loop's clock; the strictest of the caller's and our own timeouts."""
-    server_timeout = False
-    """``deadline`` is not the caller's but the ``timeoutMs`` of the server."""
-
-    # request half
-    body = b""
-    """Request bytes not yet, or for a replayable request possibly again, to be sent."""
-    request_done = True
-    request_trailers = b""
-    upgrade: bytes | None = None
-    """What of the caller's Upgrade goes on to the endpoint, whose 101 then makes a tunnel of both connections."""
-    upgrade_key = b""
-    """The ``Sec-WebSocket-Key`` that we made for this attempt, because the caller has none in HTTP/2."""
-    drop: frozenset[bytes] = frozenset()
-    """Lower-case names of fields that another propagator owns: cut, then written anew."""
-    simple = True
-    """No body at all: the head alone is the request."""
-    streamed = False
-    """The body is passed through as it comes and cannot be sent again."""
-    is_grpc = False
-    """Errors are answered as gRPC statuses, and the method is counted."""
-
-    # where it goes
-    branch: Branch | None = None
-    client: ClientStack | None = None
-    endpoint: EndpointStack | None = None
-    last_endpoint: EndpointStack | None = None
-    """The endpoint of the last attempt, for the record; ``endpoint`` is None once that attempt is accounted."""
-    session: EndpointHalf | None = None
-    attempt_start = 0.0
-    attempts = 0
-    connects = 0
-    requeues = 0
-    retries = 0
-    tried: set[EndpointStack] | None = None
-    backoffs: Iterator[float] | None = None
-    next_delay = 0.0
-    diagnosis: Diagnosis | None = None
-    """Set for a TRACE that asks where it goes."""
-    nacked = False
-    """The answer of this attempt said that it was not processed."""
-    sent = Sent.NOTHING
-    ttfb: float | None = None
-    verdict: Verdict = SUCCESS
-
-    # response half
-    committed = False
-    response: ResponseHead | None = None
-    status = 0
-    error: MeshError | None = None
-    response_trailers = b""
-    held: Held | None = None
-    """A response that waits for its verdict, so that it can be retried (``held.py``)."""
-    unjudged = False
-    """The head has left, and the verdict comes with the end of the response; until then it is IGNORABLE."""
-    informational = 0
-    finished = False
-    request_bytes = 0
-    response_bytes = 0
-
-    # timers
-    total_timer: TimerHandle | None = None
-    attempt_timer: TimerHandle | None = None
-    retry_timer: TimerHandle | None = None
-    parked = False
-
-    def __init__(self, caller: CallerHalf, server: Server, head: RequestHead, now: float) -> None:
-        self.caller = caller
-        self.server = server
-        self.router = server.router
-        self.head = head
-        self.start = now
 
     # -- request half ---------------------------------------------------------------------------------------------
 
@@ -178,7 +78,7 @@ class Exchange:
         """The caller broke off: whatever runs for this request is cancelled."""
         if not self.finished:
             self.error = error
-            self._release_attempt(IGNORABLE)
+            self.release_attempt(IGNORABLE)
             self.finish(self.status, ok=False)
 
     def endpoint_writable(self) -> None:
@@ -226,99 +126,24 @@ class Exchange:
                 self._let_go(path)
 
     def connect_failed(self, error: MeshError, *, blame: bool) -> None:
-        """No connection to the picked endpoint: nothing was sent, so any method may go elsewhere.
-
-        ``blame`` is False for failures of this host, which must not eject the endpoint.
-        """
-        client, endpoint = self.client, self.endpoint
-        assert client is not None
-        assert endpoint is not None
-        now = self.router.loop.now()
-        self._close_attempt(FAILURE if blame else IGNORABLE, now)
-        self.connects += 1
-        if self.tried is None:
-            self.tried = set()
-        self.tried.add(endpoint)
-        if self.connects < min(MAX_CONNECT_ATTEMPTS, 2 * client.size + 1):
-            self.requeues += 1
-            client.requeued()
-            client.dispatch(self, now)
-        else:
-            self.fail(error)
+        """No connection to the picked endpoint; ``blame`` is False for failures of this host."""
+        attempts.connect_failed(self, error, blame=blame)
 
     def session_lost(self, error: MeshError) -> None:
         """The endpoint's connection ended under this attempt."""
-        session = self.session
-        assert session is not None
-        self.session = None
-        now = self.router.loop.now()
-        if self.committed:
-            self.error = error
-            self._close_attempt(FAILURE, now)
-            self.caller.cut()
-            self.finish(self.status, ok=False)
-            return
-        if self.held is not None:
-            self.stop_holding()
-        unread = session.reused and not session.got_bytes
-        path = self.path
-        assert path is not None
-        verdict = path.classify_error(self, error)
-        if error.sent is Sent.NOTHING or (unread and self.head.method in IDEMPOTENT):
-            # The keep-alive race: the endpoint closed an idle connection while our request was on its way
-            # (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1). Not the endpoint's failure.
-            self._close_attempt(IGNORABLE, now)
-            if self.may_resend() and self.client is not None and self.client.may_requeue(self, now):
-                self.requeues += 1
-                self.client.requeued()
-                self.client.dispatch(self, now)
-                return
-            if verdict is not RETRYABLE:
-                self.fail(error)
-                return
-        else:
-            self._close_attempt(FAILURE, now)
-        self._retry_or_fail(verdict, error, now)
+        attempts.session_lost(self, error)
 
     def attempt_timed_out(self) -> None:
         """``requestAttemptTimeoutMs`` passed without a response head."""
-        self.attempt_timer = None
-        path, client, endpoint = self.path, self.client, self.endpoint
-        assert path is not None
-        assert client is not None
-        error = MeshError(
-            Reason.ATTEMPT_TIMEOUT,
-            f"no answer from {endpoint_text(endpoint)} within {client.attempt_timeout_ms} ms (requestAttemptTimeoutMs)",
-            status=503,
-            side=Side.CALLEE,
-            sent=self.sent,
-        )
-        verdict = path.classify_error(self, error)
-        now = self.router.loop.now()
-        self._release_attempt(FAILURE)
-        self._retry_or_fail(verdict, error, now)
+        attempts.timed_out(self)
 
     def total_timed_out(self, reason: Reason, message: str) -> None:
         """The time allowed for the whole request is over; after the head was sent it no longer counts."""
-        self.total_timer = None
-        if not self.finished and not self.committed:
-            # An endpoint that has the request and does not answer within our own limit has failed: with no other
-            # timeout a black hole would never be ejected. A caller's deadline is the caller's own measure; if it
-            # counted, impatient callers could eject an endpoint for everybody.
-            blamed = reason is Reason.TOTAL_TIMEOUT and self.session is not None
-            self._release_attempt(FAILURE if blamed else IGNORABLE)
-            self.fail(MeshError(reason, message, status=503))
+        attempts.out_of_time(self, reason, message)
 
     def may_resend(self) -> bool:
         """Whether the bytes of the request are all still here."""
         return not self.streamed or (self.sent is Sent.NOTHING)
-
-    def _retry_or_fail(self, verdict: Verdict, error: MeshError, now: float) -> None:
-        path = self.path
-        assert path is not None
-        if verdict is RETRYABLE and not self.streamed and path.retry(self, now):
-            return
-        self.fail(error)
 
     # -- response half --------------------------------------------------------------------------------------------
 
@@ -438,13 +263,13 @@ class Exchange:
         if self.total_timer is not None:
             self.total_timer.cancel()
             self.total_timer = None
-        self._close_attempt(SUCCESS, now)
+        self.close_attempt(SUCCESS, now)
 
     def drop_answer(self, done: bool, verdict: Verdict, now: float) -> None:
         """The attempt is over, and its answer is not what the caller gets."""
         # An answer already complete leaves its connection usable; one still coming is cheaper to cut than to read.
         session, self.session = self.session, None
-        self._close_attempt(verdict, now)
+        self.close_attempt(verdict, now)
         if session is not None:
             session.detach(now, reuse=done and self.request_done)
 
@@ -478,7 +303,7 @@ class Exchange:
         """Blame: an exception of ours ends this exchange and nothing else."""
         self.router.report(error)
         if not self.finished:
-            self._release_attempt(IGNORABLE)
+            self.release_attempt(IGNORABLE)
             self.fail(
                 MeshError(
                     Reason.BUG,
@@ -487,7 +312,7 @@ class Exchange:
                 )
             )
 
-    def _release_attempt(self, verdict: Verdict) -> None:
+    def release_attempt(self, verdict: Verdict) -> None:
         """Let go of the attempt in whatever state it is: parked, connecting, sent, or between two."""
         session, self.session = self.session, None
         if self.parked and self.path is not None:
@@ -495,12 +320,12 @@ class Exchange:
         if self.endpoint is not None:
             if session is None:
                 self.endpoint.give_up(self)
-            self._close_attempt(verdict, self.router.loop.now())
+            self.close_attempt(verdict, self.router.loop.now())
         if session is not None:
             session.cancel()
         self.stop_holding()
 
-    def _close_attempt(self, verdict: Verdict, now: float) -> None:
+    def close_attempt(self, verdict: Verdict, now: float) -> None:
         """Account the attempt once: balancer, accrual, client counters."""
         endpoint = self.endpoint
         if endpoint is None:
@@ -524,7 +349,3 @@ class Exchange:
         if path is not None:
             path.done(self, micros, ok)
         self.server.done(self, status, micros, ok, now)
-
-
-def endpoint_text(endpoint: EndpointStack | None) -> str:
-    return "an endpoint" if endpoint is None else f"{endpoint.endpoint.host}:{endpoint.endpoint.port}"

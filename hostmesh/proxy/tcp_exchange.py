@@ -168,7 +168,7 @@ class TcpExchange(Exchange):
             tunnel.abort()
             self._over()
         else:
-            self._release_attempt(IGNORABLE)
+            self.release_attempt(IGNORABLE)
             self.fail(error)
 
     def _over(self) -> None:
@@ -180,7 +180,7 @@ class TcpExchange(Exchange):
         self._count()
         connection, self._connection = self._connection, None
         now = self.router.loop.now()
-        self._close_attempt(SUCCESS if self.error is None else IGNORABLE, now)
+        self.close_attempt(SUCCESS if self.error is None else IGNORABLE, now)
         self.finish(self.status, ok=self.error is None, now=now)
         if connection is not None:
             connection.ended()
