@@ -310,7 +310,7 @@ def server_settings_of(
         read_timeout=None if sockets.read_timeout_ms is None else sockets.read_timeout_ms / 1000,
         write_timeout=None if sockets.write_timeout_ms is None else sockets.write_timeout_ms / 1000,
         upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
-        tunnel_idle=FOREVER if config.tunnel_idle_time_ms is None else config.tunnel_idle_time_ms / 1000,
+        tunnel_idle=config.tunnel_idle_time_ms / 1000,
         h2_engine=router.h2_engine,
     )
     if isinstance(config, H2ServerConfig):
