@@ -181,12 +181,20 @@ class Freshness:
             self._guarded_until = None
         if missing <= self._leaving.keys():
             return
-        # One that goes while most do goes with them; it does not put them off once more.
         when = self._guarded_until
         if when is None or when <= now:
-            when = now + self._hold_s(len(missing), now)
+            hold_s = self._hold_s(len(missing), now)
+            when = now + hold_s
+            guarded = hold_s > self.hold_s
+        else:
+            # One that goes while most do goes with them; it does not put them off once more.
+            guarded = True
         for key in missing:
-            self._leaving[key] = max(when, self._leaving.get(key, now + self.hold_s))
+            known = self._leaving.get(key)
+            if known is None:
+                self._leaving[key] = max(when, now + self.hold_s)
+            elif guarded:
+                self._leaving[key] = max(when, known)
 
     def _hold_s(self, missing: int, now: float) -> float:
         believed = len(self._believed)

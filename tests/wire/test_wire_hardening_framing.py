@@ -556,7 +556,6 @@ def test_f20_switching_protocols_unasked_is_bad_gateway(hostile: Lab) -> None:
 OTHER_PROTOCOLS = [
     (b"GET /\r\n\r\n", 400),
     (b"GET / HTTP/2.0\r\nHost: web\r\n\r\n", 505),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     (b"GET / HTTP/1.2\r\nHost: web\r\n\r\n", 505),
     (b"GET / HTP/1.1\r\nHost: web\r\n\r\n", 400),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)), 400),
@@ -573,7 +572,6 @@ OTHER_PROTOCOLS = [
     ids=[
         "0.9",
         "2.0",
-        "preface",
         "1.2",
         "HTP",
         "TLS",

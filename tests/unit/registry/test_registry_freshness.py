@@ -94,6 +94,16 @@ def test_the_hold_runs_from_the_first_time_an_endpoint_was_missing() -> None:
     assert name.ports(12) == [2]
 
 
+def test_a_removal_is_not_put_off_by_later_ones() -> None:
+    """A record that names another endpoint every second: each is gone when its own hold is over."""
+    name = Name()
+    for second in range(6):
+        name.at(second).found(ends(second))
+
+    assert name.ports(5.5) == [3, 4, 5]
+    assert name.ports(7.5) == [5]
+
+
 def test_an_endpoint_that_returns_within_the_hold_never_left() -> None:
     """And its next absence begins a new hold."""
     name = Name()
