@@ -22,11 +22,11 @@ from hostmesh.registry import dns_wire as wire
 if TYPE_CHECKING:
     from hostmesh.base.env import Env
 
-ATTEMPT_S = 1.0
+ATTEMPT_S = 0.5
 """For one server to answer one question. Servers that recurse take longer at times; they have cached the answer by
-the next attempt."""
+a later attempt. A datagram lost while a server reloads must not cost as much as the TTL of a second that it was for."""
 
-ROUNDS = 3
+ROUNDS = 5
 """Attempts per server."""
 
 TCP_S = 3.0
