@@ -141,8 +141,9 @@ def emptied(on: Stage, seconds: float) -> str:
         on.server.kill()
         on.server.records = []
         on.server._write()
-        on.server.start()
+        # Before it can be asked: hostmesh may hear of it sooner than we, and its hold begins then.
         on.seen.set_to([])
+        on.server.start()
         on.seen.readable()
         on.seen.run_for(pause)
         on.set([one])
