@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from hostmesh.pump.loop import TimerHandle, Transport
 
 KNOWN_MAX = 1024
-"""Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small."""
+"""Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small. Limits
+of heads are whole KB, so no reload can forbid one that is remembered."""
 
 
 class CallerSession(CallerAnswers):
@@ -102,11 +103,11 @@ class CallerSession(CallerAnswers):
             if parsed is None:
                 self._unfinished(buf)
                 return
-            self._searched = 0
             head = parsed
             if head.end <= KNOWN_MAX:
                 self._known = buf if len(buf) == head.end else buf[: head.end]
                 self._known_head = head
+        self._searched = 0
         now = server.loop.now()
         if server.clear_context:
             # Before anything reads the head: identifiers see what a caller without context would have sent (T1, T6).

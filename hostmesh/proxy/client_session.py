@@ -185,6 +185,7 @@ class ClientSession:
         if known and buf.startswith(known) and ex.head.method != b"HEAD":
             # The very bytes of this connection's last head, up to its empty line: they mean what they meant.
             head = self._known_head
+            self._searched = 0
         else:
             while True:
                 parsed = parse_response(

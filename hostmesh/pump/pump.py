@@ -194,6 +194,7 @@ class Pump:
             restrict_keyboard_interrupt_to_checkpoints=True,
         )
         step = self.step
+        self._ended = self.now()
         while self._outcome is None:
             step()
         return self._outcome.unwrap()
