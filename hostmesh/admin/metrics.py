@@ -11,7 +11,7 @@ from hostmesh.admin.pages import Page, flag
 from hostmesh.admin.replies import json_reply, paced, reply
 from hostmesh.admin.view import View
 from hostmesh.telemetry import render_json, render_prometheus
-from hostmesh.telemetry.metrics import Window
+from hostmesh.telemetry.stat import Window
 
 _WINDOWS = get_args(Window)
 

@@ -7,7 +7,8 @@ from heapq import nlargest
 
 from attrs import frozen
 
-from hostmesh.telemetry.metrics import Counter, Gauge, MetricsTree, Scope, Stat
+from hostmesh.telemetry.metrics import Counter, Gauge, MetricsTree, Scope
+from hostmesh.telemetry.stat import Stat
 
 MAX_ROWS = 100
 """Of one kind per router, the busiest. More is not read by people, and a page must not grow with the mesh."""

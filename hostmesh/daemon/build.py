@@ -15,17 +15,15 @@ from hostmesh.config.policies import (
     H2ServiceParams,
     H2SettingsParams,
     HttpClientParams,
-    Policy,
     ServiceParams,
 )
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
 from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
 from hostmesh.config.tcp import TcpRouterConfig
+from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker
 from hostmesh.daemon.shared import Shared, local_ips
 from hostmesh.naming.bind import Mount, mount
-from hostmesh.naming.bound import BoundName
 from hostmesh.naming.interpreter import Interpreter, InterpreterDeps
-from hostmesh.naming.matcher import Matcher
 from hostmesh.naming.namer import NamerConfig, NamerDeps
 from hostmesh.naming.path import Path
 from hostmesh.naming.transformer import TransformerDeps
@@ -34,15 +32,12 @@ from hostmesh.protocol.context import B3Propagator
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.client_stack import ClientStack
-from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.forwarded import Forwarded, RequestRandomLabelerConfig
 from hostmesh.proxy.router import Router
 from hostmesh.proxy.server import ForwardedLine, ServerSettings
 from hostmesh.proxy.settings import ClientSettings, ServiceSettings
-from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.routing.identify import IdentifierDeps
-from hostmesh.telemetry.metrics import Scope
 
 FOREVER = 10 * 365 * 86400.0
 """Seconds that stand for "never" where a number is needed."""
@@ -140,38 +135,6 @@ def build_router(
     def client_settings(id: Path) -> ClientSettings:
         return evolve(client_settings_of(clients.effective(id)), h2_engine=config.h2_engine)
 
-    def make_client(router: Router, name: BoundName, scope: Scope) -> ClientStack:
-        settings = client_settings(name.id)
-        given = donor(name.id)
-        if given is not None:
-            if given.settings == settings:
-                given.follow(name.addr)
-                return given
-            given.close()
-        params = clients.effective(name.id)
-        assert params.load_balancer is not None
-        assert params.failure_accrual is not None
-        rng = shared.env.rng(f"balancer/{label}{name.id.show()}")
-        counters = AccrualCounters()
-        accrual = params.failure_accrual
-
-        def make_accrual(node: EndpointStack) -> Accrual | None:
-            return None if accrual.kind == "none" else Accrual(node, accrual.mk(rng), counters)
-
-        return ClientStack(
-            id=name.id,
-            addr=name.addr,
-            loop=shared.loop,
-            scope=scope,
-            limits=RESPONSE_LIMITS,
-            balancer=params.load_balancer.mk(rng),
-            make_accrual=make_accrual,
-            accrual_counters=counters,
-            settings=settings,
-            rng=rng,
-            report=shared.report_error,
-        )
-
     scope = shared.metrics.scope("rt", label)
     deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
     if config.originator:
@@ -186,7 +149,7 @@ def build_router(
         interpreter=interpreter,
         service_settings=service_settings,
         client_settings=client_settings,
-        make_client=make_client,
+        make_client=client_maker(shared, label, clients, client_settings, donor),
         base_dtab=config.dtab,
         limits=RESPONSE_LIMITS,
         propagator=B3Propagator() if config.trace_propagator == "io.l5d.zipkin" else None,
@@ -197,23 +160,6 @@ def build_router(
     )
     router.protocol = config.protocol
     return router
-
-
-RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)
-"""What an endpoint's response head may be: larger than a request's, since our own services send it, and bounded."""
-
-
-class PolicyResolver:
-    """The parameters of a name: every matching entry in file order, later ones override (reference 1.9)."""
-
-    def __init__(self, policy: Policy[Any]) -> None:
-        self._policy = policy
-        self._entries = [(Matcher.read(entry.prefix), entry.params) for entry in policy.configs]
-
-    def effective(self, path: Path) -> Any:
-        return self._policy.effective(
-            [params for matcher, params in self._entries if matcher.match(path) is not None]
-        )
 
 
 def service_settings_of(params: ServiceParams) -> ServiceSettings:

@@ -9,23 +9,19 @@ from hostmesh.base.backoff import Constant
 from hostmesh.config.policies import HttpClientParams, ServiceParams
 from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
-from hostmesh.daemon.build import RESPONSE_LIMITS, AnyRouter, PolicyResolver
+from hostmesh.daemon.build import AnyRouter
+from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker
 from hostmesh.daemon.shared import Shared
-from hostmesh.naming.bound import BoundName
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
 from hostmesh.proxy.client_stack import CONNECT_TIMEOUT, ClientStack
-from hostmesh.proxy.endpoint_stack import EndpointStack
-from hostmesh.proxy.router import Router
 from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.tcp_client import TcpClientSettings, TcpClientStack
 from hostmesh.proxy.tcp_router import TcpRouter
 from hostmesh.proxy.tcp_server import PREFACE_TIME, TcpServerSettings
-from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.routing.classifiers import NonRetryable5XXConfig
 from hostmesh.routing.identify import IdentifierDeps
 from hostmesh.routing.tcp_identifiers import reads_hello
-from hostmesh.telemetry.metrics import Scope
 
 
 def build_tcp_router(
@@ -53,38 +49,6 @@ def build_tcp_router(
     def client_settings(id: Path) -> TcpClientSettings:
         return client_settings_of(clients.effective(id))
 
-    def make_client(router: Router, name: BoundName, scope: Scope) -> ClientStack:
-        settings = client_settings(name.id)
-        given = donor(name.id)
-        if given is not None:
-            if given.settings == settings:
-                given.follow(name.addr)
-                return given
-            given.close()
-        params: TcpClientParams | HttpClientParams = clients.effective(name.id)
-        accrual = params.failure_accrual
-        assert params.load_balancer is not None
-        assert accrual is not None
-        rng = shared.env.rng(f"balancer/{label}{name.id.show()}")
-        counters = AccrualCounters()
-
-        def make_accrual(node: EndpointStack) -> Accrual | None:
-            return None if accrual.kind == "none" else Accrual(node, accrual.mk(rng), counters)
-
-        return TcpClientStack(
-            id=name.id,
-            addr=name.addr,
-            loop=shared.loop,
-            scope=scope,
-            limits=RESPONSE_LIMITS,
-            balancer=params.load_balancer.mk(rng),
-            make_accrual=make_accrual,
-            accrual_counters=counters,
-            settings=settings,
-            rng=rng,
-            report=shared.report_error,
-        )
-
     deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
     if config.originator and isinstance(config, TcpRouterConfig):
         scope.gauge("originator", lambda: 1.0)
@@ -99,7 +63,7 @@ def build_tcp_router(
         interpreter=interpreter,
         service_settings=service_settings,
         client_settings=client_settings,
-        make_client=make_client,
+        make_client=client_maker(shared, label, clients, client_settings, donor, TcpClientStack),
         base_dtab=config.dtab,
         limits=RESPONSE_LIMITS,
         binding_timeout=config.binding_timeout_ms / 1000,

@@ -42,7 +42,7 @@ def _path_segments(target: bytes) -> list[str]:
     return segments
 
 
-class _Base:
+class IdentifierBase:
     """What identifiers have in common."""
 
     kind = ""
@@ -55,7 +55,7 @@ class _Base:
         return None
 
 
-class HeaderToken(_Base):
+class HeaderToken(IdentifierBase):
     """The whole value of a header is one segment: case and port are kept."""
 
     kind = "io.l5d.header.token"
@@ -80,7 +80,7 @@ class HeaderToken(_Base):
         return checked(self._prefix, [value.decode("latin-1")])
 
 
-class Header(_Base):
+class Header(IdentifierBase):
     """The value of a header is read as a path."""
 
     kind = "io.l5d.header"
@@ -107,7 +107,7 @@ class Header(_Base):
         return checked(self._prefix, path)
 
 
-class MethodAndHost(_Base):
+class MethodAndHost(IdentifierBase):
     """Version, method and host, in lower case; then the target's path if ``uri`` says so."""
 
     kind = "io.l5d.methodAndHost"
@@ -133,7 +133,7 @@ class MethodAndHost(_Base):
         return checked(self._prefix, segments)
 
 
-class PathSegments(_Base):
+class PathSegments(IdentifierBase):
     """The first segments of the target's path, optionally taken off before it is forwarded."""
 
     kind = "io.l5d.path"
@@ -163,7 +163,7 @@ class PathSegments(_Base):
         return rest + mark + query
 
 
-class HeaderPath(_Base):
+class HeaderPath(IdentifierBase):
     """The first segments of the path in a header: of a gRPC call two are service and method, one is the service."""
 
     kind = "io.l5d.header.path"
@@ -199,7 +199,7 @@ class HeaderPath(_Base):
         return checked(self._prefix, segments[:wanted])
 
 
-class Static(_Base):
+class Static(IdentifierBase):
     """Always the same path."""
 
     kind = "io.l5d.static"

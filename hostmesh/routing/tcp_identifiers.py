@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, cast
 from attrs import frozen
 
 from hostmesh.naming.path import Path
-from hostmesh.routing.identifiers import IdentifierConfig
+from hostmesh.routing.identifiers import IdentifierBase, IdentifierConfig
 from hostmesh.routing.identify import HeadFacts, Identifier, NotIdentified, checked
 
 
@@ -31,25 +31,12 @@ class ConnectionFacts(Protocol):
         ...
 
 
-class _Base:
-    """What these identifiers have in common: a connection has no target."""
-
-    kind = ""
-    consumes = False
-
-    def __init__(self, prefix: Path) -> None:
-        self._prefix = prefix
-
-    def consume(self, head: HeadFacts) -> bytes | None:
-        return None
-
-
 def facts(head: HeadFacts) -> ConnectionFacts:
     """The head that the router of such an identifier gives it."""
     return cast(ConnectionFacts, head)
 
 
-class TcpStatic(_Base):
+class TcpStatic(IdentifierBase):
     """Always the same path."""
 
     kind = "io.l5d.tcp.static"
@@ -65,7 +52,7 @@ class TcpStatic(_Base):
         return self._path
 
 
-class TcpPort(_Base):
+class TcpPort(IdentifierBase):
     """The listener's port is the name."""
 
     kind = "io.l5d.tcp.port"
@@ -77,7 +64,7 @@ class TcpPort(_Base):
         return self._prefix + Path.of(str(facts(head).local_port))
 
 
-class TcpSni(_Base):
+class TcpSni(IdentifierBase):
     """The server name of the TLS ClientHello is the name."""
 
     kind = "io.l5d.tcp.sni"

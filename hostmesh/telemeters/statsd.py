@@ -15,7 +15,8 @@ from hostmesh.config.shape import Bounds
 from hostmesh.config.types import MAX_MS, Port, Ratio
 from hostmesh.telemeters.telemeter import AdminRoute, TelemeterConfig, TelemeterDeps
 from hostmesh.telemetry.histogram import EMPTY, Histogram, bounds
-from hostmesh.telemetry.metrics import Counter, Gauge, MetricsTree, Stat
+from hostmesh.telemetry.metrics import Counter, Gauge, MetricsTree
+from hostmesh.telemetry.stat import Stat
 
 MAX_SAMPLES: Final = 20
 """Values sent for one stat per interval. Evenly spread over the distribution they give the daemon the mean

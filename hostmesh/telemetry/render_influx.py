@@ -8,7 +8,8 @@ from math import isfinite
 from typing import Final
 
 from hostmesh.telemetry.labels import extract, join
-from hostmesh.telemetry.metrics import Counter, Gauge, Scope, Stat
+from hostmesh.telemetry.metrics import Counter, Gauge, Scope
+from hostmesh.telemetry.stat import Stat
 
 MEDIA_TYPE: Final = "text/plain;charset=UTF-8"
 

@@ -8,7 +8,8 @@ from math import isfinite
 from operator import itemgetter
 from typing import Final
 
-from hostmesh.telemetry.metrics import Counter, Gauge, Metric, Scope, Stat, Window
+from hostmesh.telemetry.metrics import Counter, Gauge, Metric, Scope
+from hostmesh.telemetry.stat import Stat, Window
 
 MEDIA_TYPE: Final = "application/json;charset=UTF-8"
 

@@ -15,7 +15,8 @@ from typing import Final
 from attrs import define, field
 
 from hostmesh.telemetry.labels import Labels, extract_failures, join
-from hostmesh.telemetry.metrics import Counter, Gauge, Scope, Stat
+from hostmesh.telemetry.metrics import Counter, Gauge, Scope
+from hostmesh.telemetry.stat import Stat
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from hostmesh.telemetry import metrics
 from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram
-from hostmesh.telemetry.metrics import OVERFLOW, MetricsTree, Scope, Stat
+from hostmesh.telemetry.metrics import OVERFLOW, MetricsTree, Scope
+from hostmesh.telemetry.stat import Stat
 
 
 @given(st.lists(st.integers(-10, 200) | st.integers(MAX_VALUE - 5, MAX_VALUE + 5) | st.integers(0, 10**7)))

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from hostmesh.telemetry.metrics import MetricsTree, Window
+from hostmesh.telemetry.metrics import MetricsTree
 from hostmesh.telemetry.render_json import render
+from hostmesh.telemetry.stat import Window
 
 
 @pytest.fixture
