@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from tests.tls_files import TlsFiles  # noqa: E402
 from tests.wire.harness import EndpointServer, Hostmesh  # noqa: E402
 
 SERVERS = ROOT / ".servers"
@@ -86,3 +87,9 @@ def hostmesh(cleanup: ExitStack, tmp_path: Path) -> Callable[..., Hostmesh]:
         return cleanup.enter_context(Hostmesh.routing(tmp_path, **options, **services))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """The CA and certificates of all tests with TLS; one that must change its files copies them."""
+    return TlsFiles(tmp_path_factory.mktemp("tls"))
