@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from attrs import evolve, frozen
+
 from hostmesh.plugin import Activity, Failed, LookupTree, NamerDeps, Path, State, endpoint_of
 from hostmesh.registry.journal import Journal
 from hostmesh.registry.shared import Shared
-from hostmesh.registry.zk_place import DEFAULT_PORT
+from hostmesh.registry.zk_place import DEFAULT_PORT, Place
 from hostmesh.registry.zookeeper import forget
 from namer.serversets import ServersetsFormat
 from namer.zk import ZkNamer
@@ -50,7 +52,7 @@ def servers_in(segment: str) -> tuple[ZkAddr, ...]:
 
 
 def _may_be_asked(host: str, port: int) -> bool:
-    """Whether a numeric address is one that services have; names are."""
+    """Whether a numeric address is one that services have; of names it is seen when they are looked up."""
     try:
         ip_address(host)
     except ValueError:
@@ -58,11 +60,20 @@ def _may_be_asked(host: str, port: int) -> bool:
     return endpoint_of(host, port) is not None
 
 
+@frozen(kw_only=True)
+class PathZkConfig(ZkNamerConfig):
+    """An ensemble that a path names, which may be a request's: see :class:`Place`."""
+
+    @property
+    def place(self) -> Place:
+        return evolve(super().place, named_by_path=True)
+
+
 class PathNamer(ZkNamer):
     """The names of one ensemble. It keeps the session while one of them is in use."""
 
     def __init__(self, servers: tuple[ZkAddr, ...], deps: NamerDeps, form: Format, root: Path) -> None:
-        super().__init__(ZkNamerConfig(zk_addrs=servers), deps, form)
+        super().__init__(PathZkConfig(zk_addrs=servers), deps, form)
         self.root_id = root
         self._stop: Callable[[], None] | None = None
 

@@ -8,6 +8,7 @@ hand-over between them costs a change of threads beside a busy data path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import struct
@@ -27,6 +28,8 @@ from kazoo.exceptions import NoNodeError as KazooNoNodeError
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.retry import KazooRetry
 from kazoo.security import make_acl
+
+from hostmesh.registry.usable import endpoint_of
 
 __all__ = ["LOST", "Client", "KazooNoNodeError", "make_acl"]
 
@@ -69,8 +72,10 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
 
     name = "trio_handler"
 
-    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, *, wary: bool = False) -> None:
         super().__init__()
+        self._wary = wary
+        """Addresses that no service has are not dialled, whatever name they were found under."""
         self.callback_queue = self.completion_queue = _TrioQueue(token)
         self._socket: socket.socket | None = None
         self.accepted = 0
@@ -89,6 +94,10 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
         """No threads for callbacks."""
 
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        # kazoo has looked names up by now, and this is the address that it dials.
+        host, port = args[0] if args else kwargs["address"]
+        if self._wary and endpoint_of(host, port) is None:
+            raise PermissionError(errno.EACCES, f"{host}:{port} is no address of a service")
         kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_S, CONNECT_S)
         self._socket = super().create_connection(*args, **kwargs)
         self.accepted += 1
@@ -138,11 +147,18 @@ class _LastWarning(logging.Handler):
 class Client(KazooClient):  # type: ignore[misc]
     """One session with an ensemble. Made and used on trio's thread."""
 
-    def __init__(self, hosts: list[str], session_timeout_s: float, auth: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        hosts: list[str],
+        session_timeout_s: float,
+        auth: Iterable[tuple[str, str]],
+        *,
+        wary: bool = False,
+    ) -> None:
         self._warnings = _LastWarning()
         logger = logging.Logger("hostmesh.zookeeper", logging.WARNING)
         logger.addHandler(self._warnings)
-        handler = TrioHandler(trio.lowlevel.current_trio_token())
+        handler = TrioHandler(trio.lowlevel.current_trio_token(), wary=wary)
         super().__init__(
             # Each twice: kazoo asks one after the other before it pauses, and the second time may be different.
             hosts=",".join([*hosts, *hosts]),

@@ -41,6 +41,8 @@ class Place:
     auth: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Pairs of scheme and credential: ``("digest", "user:password")``."""
     session_timeout_s: float = 10.0
+    named_by_path: bool = False
+    """A name, not the configuration, says where it is: servers at addresses that no service has are not asked (T2)."""
 
     def show(self) -> str:
         """``host:port,host:port``, as ZooKeeper's tools write it."""

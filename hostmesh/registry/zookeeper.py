@@ -308,7 +308,10 @@ class Ensemble:
         kazoo = await trio.to_thread.run_sync(_load)
         delay = RESTART_S
         while True:
-            client = kazoo.Client(self.place.servers, self.place.session_timeout_s, self.place.auth)
+            place = self.place
+            client = kazoo.Client(
+                place.servers, place.session_timeout_s, place.auth, wary=place.named_by_path
+            )
             before = self.connects
             try:
                 await self._serve(client)

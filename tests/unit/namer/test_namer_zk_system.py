@@ -9,6 +9,7 @@ import pytest
 from hostmesh.base.var import Failed, Pending, Var
 from hostmesh.naming.namer import NamerDeps
 from hostmesh.naming.path import Path
+from namer.zk_config import ZkNamerConfig
 from namer.zk_system import MAX_ENSEMBLES, MAX_SERVERS, LeaderNamers, ServersetNamers, servers_in
 from tests.fs_world import World
 
@@ -103,3 +104,12 @@ def test_x8_ensembles_in_use_are_bounded(
         await world.until(lambda: found.bound_names() == [])
 
     World(tmp_path).run(test)
+
+
+def test_t2_ensembles_of_paths_are_wary_of_what_names_mean(tmp_path: FilePath) -> None:
+    """A request may have named them; one of the configuration may be anywhere, and is another client."""
+    world = World(tmp_path)
+    made = namers(world)
+    made.lookup(Path.read("/zk1:2181/discovery/web"))
+    assert [namer.ensemble.place.named_by_path for namer in made._namers.values()] == [True]
+    assert not ZkNamerConfig(kind="io.l5d.serversets", zk_addrs=servers_in("zk1:2181")).place.named_by_path

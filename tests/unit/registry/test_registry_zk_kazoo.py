@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+import pytest
 import trio
 
 from hostmesh.registry.zk_kazoo import Client, TrioHandler, _NoWatcherError, _RemoveWatches
@@ -125,3 +126,41 @@ def test_watches_are_removed_by_their_path() -> None:
     assert request.type == 18
     assert request.serialize() == b"\x00\x00\x00\x03/\xc3\xa9\x00\x00\x00\x03"
     assert _NoWatcherError.code == -121
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "0.0.0.0"]
+)
+def test_t2_a_wary_client_does_not_dial_what_a_name_was_found_to_be(host: str) -> None:
+    """T2: kazoo looks the name up, so it is the address it dials that is judged; nothing is sent there."""
+
+    def test() -> None:
+        handler = TrioHandler(trio.lowlevel.current_trio_token(), wary=True)
+        with pytest.raises(PermissionError, match="no address of a service"):
+            handler.create_connection(address=(host, 2181), hostname="zk.example", timeout=1.0)
+        assert handler.accepted == 0
+
+    in_trio(test)
+
+
+def test_t2_a_name_that_means_a_metadata_service_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way through kazoo: the client never connects, and its cause names the address."""
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 2181))]
+
+    def found(*_args: object) -> object:
+        return answer
+
+    monkeypatch.setattr("kazoo.protocol.connection.socket.getaddrinfo", found)
+
+    async def main() -> None:
+        client = Client(["innocent.example:2181"], 10.0, [], wary=True)
+        client.start_async()
+        try:
+            with trio.fail_after(10):
+                while "no address of a service" not in client.cause:
+                    await trio.lowlevel.checkpoint()
+        finally:
+            await trio.to_thread.run_sync(client.end)
+        assert client.handler.accepted == 0
+
+    trio.run(main)
