@@ -47,14 +47,20 @@ def session_lost(ex: Exchange, error: MeshError) -> None:
     assert session is not None
     ex.session = None
     now = ex.router.loop.now()
+    blamed = IGNORABLE if error.side is Side.SELF else FAILURE
     if ex.committed:
         ex.error = error
-        ex.close_attempt(FAILURE, now)
+        ex.close_attempt(blamed, now)
         ex.caller.cut()
         ex.finish(ex.status, ok=False)
         return
     if ex.held is not None:
         ex.stop_holding()
+    if error.side is Side.SELF:
+        # Our own bug: not the endpoint's failure, and the same bytes would only meet it again.
+        ex.close_attempt(IGNORABLE, now)
+        ex.fail(error)
+        return
     unread = session.reused and not session.got_bytes
     path = ex.path
     assert path is not None

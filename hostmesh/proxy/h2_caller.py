@@ -67,7 +67,7 @@ class H2CallerSession(H2CallerLife):
             return
         except Exception as bug:
             self.server.router.report(bug)
-            self._fault(INTERNAL_ERROR, refusals.gone("a fault of ours ended the connection"))
+            self._fault(INTERNAL_ERROR, refusals.bug())
             return
         self._work()
         if engine.headers_since is not None:

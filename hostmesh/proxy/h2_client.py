@@ -213,9 +213,7 @@ class H2ClientSession(H2ClientLife):
             return
         except Exception as error:
             self._fresh.clear()
-            self.endpoint.client.report(error)
-            self.engine.goaway(INTERNAL_ERROR)
-            self._end(Reason.BUG, "sent what hostmesh failed to read; the log has the traceback")
+            self._ours(error)
             return
         if self._fresh:
             fresh, self._fresh = self._fresh, []
@@ -229,6 +227,25 @@ class H2ClientSession(H2ClientLife):
         if self.engine.headers_since is not None:
             self._watch(now)
         self.sending.flush_soon()
+
+    def _ours(self, error: Exception) -> None:
+        """Blame: our engine has failed. What it holds is lost, but the endpoint has not failed and is not ejected."""
+        report = self.endpoint.client.report
+        report(error)
+        if self.closed:
+            return
+        try:
+            self.engine.goaway(INTERNAL_ERROR)
+            self.sending.flush()
+        except Exception as second:
+            report(second)
+        self.sending.close()
+        self._shut()
+        self._transport.close()
+        streams, self.streams = self.streams, {}
+        self._over()
+        for half in streams.values():
+            half.lost(half.bug())
 
     def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
         half = self.streams.get(stream)

@@ -236,6 +236,12 @@ class H2EndpointStream:
         """The connection ended, by ``what``, under this stream."""
         return self.error(f"{what} {self._when()}", reason=reason)
 
+    def bug(self) -> MeshError:
+        """That we have failed to read what came on its connection."""
+        text = f"hostmesh failed to read what {self._session.endpoint.text} sent; the log has the traceback"
+        sent = Sent.ALL if self.ex is None else self.ex.sent
+        return MeshError(Reason.BUG, text, status=500, side=Side.SELF, sent=sent)
+
     def _when(self) -> str:
         ex = self.ex
         if ex is not None and ex.committed:

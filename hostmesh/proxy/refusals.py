@@ -22,6 +22,15 @@ def gone(how: str) -> MeshError:
     return MeshError(Reason.RESET_BY_CALLER, how, status=499, side=Side.CALLER)
 
 
+def bug() -> MeshError:
+    """Our own reading of a caller's connection has failed: neither the caller left, nor did anybody else fail."""
+    return MeshError(
+        Reason.BUG,
+        "hostmesh failed to read the caller's connection; the log has the traceback",
+        status=500,
+    )
+
+
 def late_head(seconds: float) -> MeshError:
     """A head that dribbles (hardening R1)."""
     return MeshError(

@@ -9,6 +9,7 @@ from hostmesh.protocol.h2.budgets import Budgets
 from hostmesh.proxy.h2_caller_life import IDLE, NOTICE_TIME
 from hostmesh.proxy.h2_sending import STALL
 from hostmesh.proxy.server import Server
+from tests.flow.failing_engine import FailingEngine
 from tests.flow.h2_scripted import SERVER, H2Call, caller, finish, h2_config, http_config
 from tests.flow.world import World, answering, silent
 
@@ -621,4 +622,23 @@ def test_many_streams_of_every_kind_leave_nothing() -> None:
     assert all(not session.streams and not session.sending.size for session in server_of(world).sessions)  # type: ignore[union-attr]
     assert all(session.engine.open_streams == 0 for session in server_of(world).sessions)  # type: ignore[union-attr]
     assert world.metric(f"{SERVER}/requests") == 400
+    world.check()
+
+
+def test_a_bug_of_our_engine_is_neither_the_callers_doing_nor_the_endpoints() -> None:
+    """The connection ends with INTERNAL_ERROR and its requests with the reason ``bug``; nothing is blamed for it."""
+    world = World(h2_config())
+    world.serving(silent)
+    connection = caller(world)
+    connection.request()
+    world.run(0.1)
+    (session,) = server_of(world).sessions
+    session.engine = FailingEngine(session.engine)  # type: ignore[union-attr, assignment]
+    connection.request("/other")
+    world.run(0.1)
+
+    assert [record.reason for record in world.sink.records] == ["bug"]  # type: ignore[union-attr]
+    assert [type(error) for error in world.errors] == [ZeroDivisionError]
+    assert connection.closed
+    world.errors.clear()
     world.check()

@@ -12,6 +12,7 @@ from hostmesh.proxy.h2_client import FIRST_STREAMS, H2ClientSession
 from hostmesh.proxy.h2_liveness import PING_AGAIN, PING_IDLE, PING_QUIET, PING_TIMEOUT
 from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS, STREAM_WAIT
 from hostmesh.proxy.h2_sending import Sending
+from tests.flow.failing_engine import FailingEngine
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, answering_h2
 from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.scripted import Call
@@ -864,4 +865,43 @@ def test_an_endpoint_that_is_back_is_probed_on_a_connection_of_its_own() -> None
     assert dials == 1
     assert bodies.count(b"back") == 5
     assert away.accepted >= 1
+    check(world)
+
+
+# -- our own bugs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["reads", "everything"])
+def test_a_bug_of_our_engine_is_not_blamed_on_the_endpoint(all_of_it: bool) -> None:
+    """The requests on that connection are answered with 500 or cut, the traceback is logged, and the endpoint, which
+    has done nothing wrong, is not ejected even where a single failure ejects; the next request is served."""
+    world = h2_world(
+        "failureAccrual: {kind: io.l5d.consecutiveFailures, failures: 1, backoff: {kind: constant, ms: 60000}}",
+        service="responseClassifier: {kind: io.l5d.http.retryableRead5XX}",
+    )
+
+    def handler(stream: Stream) -> None:
+        if stream.target == "/half":
+            stream.head(200)
+            stream.data(b"half")
+        elif stream.target != "/silent":
+            stream.answer()
+
+    (endpoint,) = serving_h2(world, handler)
+    half, silent = (world.caller().request(target) for target in ("/half", "/silent"))
+    world.run(0.1)
+    (node,) = world.client().endpoints
+    (session,) = node.sessions  # type: ignore[attr-defined]  # of an HTTP/2 endpoint
+    session.engine = FailingEngine(session.engine, all_of_it=all_of_it)
+    third = world.caller().request("/third")
+    world.finish(silent, third)
+
+    assert (half.status, half.body, half.done) == (200, b"half", False)
+    assert [(call.status, call.reason) for call in (silent, third)] == [(500, "bug")] * 2
+    assert len(endpoint) == 3
+    assert {type(error) for error in world.errors} == {ZeroDivisionError}
+    assert len(world.errors) == 1 + all_of_it
+    assert world.metric(f"{CLIENT}/failure_accrual/removals") == 0
+    assert world.get().status == 200
+    world.errors.clear()
     check(world)
