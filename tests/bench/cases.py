@@ -34,12 +34,21 @@ class Case:
     connections_only: bool = False
     """The proxies carry connections, not requests."""
 
+    tls: str | None = None
+    """Where the proxies speak TLS: a name of :data:`tests.bench.tls_load.WAYS`."""
+    handshakes: str = "keep"
+    """Of callers with TLS: ``keep`` their connections, or a new one for each request with a ``full`` handshake or a
+    ``resumed`` session.
+    """
+
     @property
     def endpoints_speak_h2(self) -> bool:
         return self.requests in ("h2", "h2-varied", "h1-varied", "grpc")
 
     @property
     def topology(self) -> str:
+        if self.tls is not None:
+            return self.tls
         if self.connections_only:
             return "tcp"
         if self.endpoints_speak_h2:
@@ -229,6 +238,61 @@ CASES += (
         connections=RATE_CONNECTIONS,
         streams=100,
         rate=1000,
+    ),
+)
+
+CASES += (
+    Case(
+        name="tls-in-32",
+        title="TLS callers, plain endpoint, 32 connections",
+        requests="plain",
+        connections=32,
+        tls="tls-in",
+    ),
+    Case(
+        name="tls-out-32",
+        title="plain callers, TLS endpoint, 32 connections",
+        requests="plain",
+        connections=32,
+        tls="tls-out",
+    ),
+    Case(
+        name="mtls-32",
+        title="mTLS on both sides, 32 connections",
+        requests="plain",
+        connections=32,
+        tls="mtls",
+    ),
+    Case(
+        name="mtls-32-varied",
+        title="mTLS on both sides, 32 connections, varied heads",
+        requests="one-varied",
+        connections=32,
+        tls="mtls",
+    ),
+    Case(
+        name="tls-full",
+        title="a request on each new connection with a full handshake (TLS 1.3, ECDSA P-256), 32 at once",
+        requests="plain",
+        connections=32,
+        tls="tls-in",
+        handshakes="full",
+    ),
+    Case(
+        name="tls-resumed",
+        title="a request on each new connection with a resumed session, 32 at once",
+        requests="plain",
+        connections=32,
+        tls="tls-in",
+        handshakes="resumed",
+    ),
+    Case(
+        name="tls-h2-8x16",
+        title="h2 over TLS to h2c, 8 connections x 16 streams, always the same (h2load)",
+        requests="h2",
+        connections=8,
+        streams=16,
+        tls="tls-h2",
     ),
 )
 

@@ -99,14 +99,16 @@ def grpc_calls(core: int, port: int, connections: int, calls: int, rate: float, 
     return outcome(json.loads(done.stdout))
 
 
-def h2load(core: int, port: int, connections: int, streams: int, seconds: float, host: str) -> Outcome:
+def h2load(
+    core: int, port: int, connections: int, streams: int, seconds: float, host: str, *, scheme: str = "http"
+) -> Outcome:
     """nghttp2's own generator: the same request again and again."""
     try:
         _nghttp, program, libraries = nghttp2_tools()
     except Unavailable as why:
         raise Absent(str(why)) from why
     command = [str(program), "-c", str(connections), "-m", str(streams), "-D", str(round(seconds))]
-    command += ["-t", "1", "-H", f":authority: {host}", f"http://127.0.0.1:{port}/"]
+    command += ["-t", "1", "-H", f":authority: {host}", f"{scheme}://127.0.0.1:{port}/"]
     environment = {**os.environ, "LD_LIBRARY_PATH": libraries} if libraries else None
     done = subprocess.run(
         on_core(core, *command), capture_output=True, text=True, timeout=seconds + 60, env=environment

@@ -34,6 +34,8 @@ class Outcome:
     worst: float | None
     exact: bool
     """Every request sent was waited for, so that counts can be compared exactly."""
+    resumed: float | None = None
+    """Share of the TLS handshakes that took up an earlier session."""
 
     @property
     def rate(self) -> float:
@@ -94,7 +96,7 @@ def openload(core: int, port: int, connections: int, rate: float, seconds: float
     return outcome(json.loads(done.stdout))
 
 
-def outcome(seen: dict[str, float]) -> Outcome:
+def outcome(seen: dict[str, float], *, resumed: float | None = None) -> Outcome:
     return Outcome(
         completed=int(seen["completed"]),
         seconds=seen["seconds"],
@@ -104,6 +106,7 @@ def outcome(seen: dict[str, float]) -> Outcome:
         p999=seen["p999_us"],
         worst=seen["max_us"],
         exact=True,
+        resumed=resumed,
     )
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -44,6 +45,8 @@ class Proxy:
         self.admin = free_port()
         self.streams = 0
         """Of a proxy of connections: where it listens for those that carry streams."""
+        self.ready_context: ssl.SSLContext | None = None
+        """Of a proxy that speaks TLS to its callers: how to ask whether it is ready."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, topology: Topology) -> list[str]:
@@ -64,11 +67,12 @@ class Proxy:
                 cwd=self.folder,
             )
         host = next(iter(topology))
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", headers={"Host": host})
+        scheme = "http" if self.ready_context is None else "https"
+        request = urllib.request.Request(f"{scheme}://127.0.0.1:{self.port}/", headers={"Host": host})
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=5) as response:
+                with urllib.request.urlopen(request, timeout=5, context=self.ready_context) as response:
                     if response.status == 200:
                         break
             except OSError as error:

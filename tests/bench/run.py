@@ -6,6 +6,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from tests.bench.load import (
 from tests.bench.measure import cpu_seconds, resident_mb
 from tests.bench.proxies import KINDS, PAUSE_WINDOW_SECONDS, Absent, Hostmesh, Proxy, Topology
 from tests.bench.tcp_proxies import ANSWER, STREAM, TCP_KINDS
+from tests.bench.tls_load import WAYS, TlsEndpoint, compile_tls, tls
+from tests.bench.tls_proxies import Make, tls_kinds
+from tests.tls_files import TlsFiles
 
 SMALL_BYTES = 64
 BIG_BYTES = 64 * 1024
@@ -113,6 +117,8 @@ class Bench:
     echo: Endpoint = field(init=False)
     source: Source = field(init=False)
     h2: H2Peers = field(init=False)
+    tls_files: TlsFiles = field(init=False)
+    tls_endpoint: TlsEndpoint = field(init=False)
     results: Results = field(factory=Results)
 
     def run(self, proxies: list[str], cases: list[str]) -> Results:
@@ -133,12 +139,22 @@ class Bench:
             if any(case.endpoints_speak_h2 for case in chosen):
                 self.h2 = H2Peers(self.load_core)
                 stack.callback(self.h2.stop)
-            for topology in ("one", "many", "large", "tcp", "h2"):
+            if any(case.tls for case in chosen):
+                self.start_tls(stack)
+            for topology in ("one", "many", "large", "tcp", "h2", *WAYS):
                 self.run_topology(topology, proxies, [c for c in chosen if c.topology == topology])
             if MEMORY in cases:
                 for name in proxies:
                     self.measure_memory(name)
         return self.results
+
+    def start_tls(self, stack: ExitStack) -> None:
+        """Certificates, the caller, and the endpoint that speaks TLS."""
+        compile_tls()
+        (self.folder / "tls").mkdir()
+        self.tls_files = TlsFiles(self.folder / "tls")
+        self.tls_endpoint = TlsEndpoint(self.folder, self.load_core, self.tls_files, SMALL_BYTES)
+        stack.callback(self.tls_endpoint.stop)
 
     def write_requests(self) -> None:
         """The kinds of requests, in their formats."""
@@ -154,7 +170,8 @@ class Bench:
                 requests.write_lua(self.folder / f"{name}.lua", content)
         heads = requests.varied(["web"])
         write_frames(self.folder / "h2-varied.bin", heads)
-        requests.write_templates(self.folder / "h1-varied.bin", heads)
+        for name in ("h1-varied", "one-varied"):
+            requests.write_templates(self.folder / f"{name}.bin", heads)
         requests.write_lua(self.folder / "h1-varied.lua", heads)
 
     def topology(self, name: str) -> Topology:
@@ -163,8 +180,11 @@ class Bench:
         if name == "tcp":
             answers = [("127.0.0.1", small), ("127.0.0.2", small)]
             return {ANSWER: answers, STREAM: [("127.0.0.1", self.source.port)]}
-        if name == "h2":
+        if name in ("h2", "tls-h2"):
             return self.h2.topology()
+        if name in WAYS:
+            port = self.tls_endpoint.port if WAYS[name].endpoints else small
+            return {"web": [("127.0.0.1", port), ("127.0.0.2", port)]}
         if name == "many":
             return {
                 service: [(f"127.1.{n}.{e + 1}", small) for e in range(ENDPOINTS_PER_NAME)]
@@ -207,7 +227,9 @@ class Bench:
         """A running proxy, or None with the reason in the results."""
         if name in self.results.absent:
             return None
-        kinds = {"tcp": TCP_KINDS, "h2": H2_KINDS}.get(topology, KINDS)
+        kinds: Mapping[str, Make] = {"tcp": TCP_KINDS, "h2": H2_KINDS}.get(topology, KINDS)
+        if topology in WAYS:
+            kinds = tls_kinds(topology, self.tls_files)
         if name not in kinds:
             return None
         proxy = kinds[name](self.folder / topology, self.proxy_core)
@@ -237,9 +259,13 @@ class Bench:
             proxy=proxy.name,
             cpu_us=used / load.completed * 1e6 if pids and load.completed else None,
             load=load,
-            counts_equal=counted == load.completed if load.exact else None,
+            counts_equal=counted == load.completed if load.exact and not self.uncounted(case) else None,
             worst_pause_ms=proxy.worst_pause_ms(),
         )
+
+    def uncounted(self, case: Case) -> bool:
+        """The endpoint that speaks TLS is an nginx, which counts nothing."""
+        return case.tls is not None and WAYS[case.tls].endpoints
 
     def endpoint_of(self, case: Case) -> Endpoint | GrpcEndpoint:
         """Who counts the requests of a case."""
@@ -257,7 +283,11 @@ class Bench:
         if case.requests == "grpc":
             return grpc_calls(core, port, connections, case.streams, rate, seconds)
         if case.requests == "h2":
-            return h2load(core, port, connections, case.streams, seconds, "web")
+            scheme = "https" if case.tls else "http"
+            return h2load(core, port, connections, case.streams, seconds, "web", scheme=scheme)
+        if case.tls and WAYS[case.tls].callers:
+            shown = self.tls_files.client if WAYS[case.tls].mutual else None
+            return tls(core, port, connections, seconds, file, case.handshakes, self.tls_files, shown)
         if case.requests == "h2-varied":
             return h2(core, port, connections, case.streams, rate, seconds, file)
         if case.rate is not None:

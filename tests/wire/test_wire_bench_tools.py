@@ -12,6 +12,8 @@ from tests.bench.h2_load import H2Endpoint, h2
 from tests.bench.h2_requests import Encoder, write_frames
 from tests.bench.load import Endpoint, HeldConnections, Source, compile_tools, openload, stream
 from tests.bench.measure import cpu_seconds, family, resident_mb
+from tests.bench.tls_load import TlsEndpoint, compile_tls, tls
+from tests.tls_files import TlsFiles
 
 CORE = 0
 
@@ -136,3 +138,21 @@ def test_streams_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (outcome.completed, outcome.bad) == (32, 0)
     finally:
         source.stop()
+
+
+@pytest.mark.server("nginx")
+@pytest.mark.parametrize(("mode", "resumed"), [("keep", None), ("full", 0.0), ("resumed", 76 / 80)])
+def test_handshakes_are_of_the_kind_that_was_asked_for(
+    tmp_path: Path, tls_files: TlsFiles, mode: str, resumed: float | None
+) -> None:
+    """A connection's first handshake is full and the others are resumed, or all are full."""
+    compile_tls()
+    file = tmp_path / "plain.bin"
+    requests.write_templates(file, requests.plain("web"))
+    endpoint = TlsEndpoint(tmp_path, CORE, tls_files)
+    try:
+        seen = tls(CORE, endpoint.port, 4, -80, file, mode, tls_files, tls_files.client)
+    finally:
+        endpoint.stop()
+
+    assert (seen.completed, seen.bad, seen.resumed) == (80, 0, resumed)
