@@ -33,6 +33,11 @@ IDLE = 60.0
 """Seconds without a stream after which a connection is ended (hardening H11), if ``idleTimeMs`` is not less. Callers
 reconnect without loss; those that vanished would hold tables of some tens of kilobytes each."""
 
+EARLY_WAIT = 0.1
+"""Seconds from an answer that came before the end of its request to the reset that stops the request (RFC 9113 section
+8.1, which lets a server do that at once). Callers that have read an answer stop by themselves, and some that meet the
+reset while they are writing, curl 7.88 among them, never look at the answer."""
+
 NOTICE_TIME = 5.0
 """Seconds that a caller has for the PING behind the first GOAWAY. Every HTTP/2 peer answers it by itself; one that does
 not is told the second GOAWAY then."""
@@ -91,8 +96,8 @@ class H2CallerLife(CallerConnection):
         self.sending = Sending(self.engine, transport, self, server.loop)
         self.streams: dict[int, H2CallerStream] = {}
         """Streams whose response is not complete."""
-        self._early: dict[int, H2CallerStream] = {}
-        """Answered streams whose request is not complete: reset when the answer has left (RFC 9113 section 8.1)."""
+        self._early: dict[int, float] = {}
+        """Answered streams whose request is not complete, and when they are reset if their answer has left by then."""
         self._fresh: list[H2CallerStream] = []
         """Opened by the bytes that are being read."""
         self._stats = server.h2_stats
@@ -120,7 +125,8 @@ class H2CallerLife(CallerConnection):
     def answered(self, stream: H2CallerStream) -> None:
         """The response of ``stream`` has been handed over whole."""
         if not stream.ended:
-            self._early[stream.id] = stream
+            self._early[stream.id] = due = self.server.loop.now() + EARLY_WAIT
+            self._watch(due)
         self.forget(stream, whole=True)
 
     def forget(self, stream: H2CallerStream, *, whole: bool = False) -> None:
@@ -142,8 +148,6 @@ class H2CallerLife(CallerConnection):
             if self._leaving:
                 # Perhaps from within a call of the engine.
                 self.server.loop.turn.call_soon(self._settle)
-        if self._early:
-            self.server.loop.turn.call_soon(self._settle)
 
     def stream_writable(self, stream: int) -> None:
         half = self.streams.get(stream)
@@ -172,7 +176,8 @@ class H2CallerLife(CallerConnection):
         early = self._early
         if early:
             pending = self.sending.pending
-            for id in [id for id in early if not pending(id)]:
+            now = self.server.loop.now()
+            for id in [id for id, due in early.items() if now >= due and not pending(id)]:
                 del early[id]
                 self.engine.reset(id, NO_ERROR)
             self.sending.flush_soon()
@@ -283,6 +288,9 @@ class H2CallerLife(CallerConnection):
         now = server.loop.now()
         since = self.engine.headers_since
         due = inf
+        if self._early:
+            self._settle()
+            due = min((when for when in self._early.values() if when > now), default=inf)
         if since is not None:
             seconds = self._head_time()
             if now >= since + seconds:
@@ -290,7 +298,7 @@ class H2CallerLife(CallerConnection):
                 server.faulted(self, late, now)
                 self._fault(ENHANCE_YOUR_CALM, late)
                 return
-            due = since + seconds
+            due = min(due, since + seconds)
         for stream in [stream for stream in self.streams.values() if stream.waits]:
             if now >= stream.since + server.body_idle:
                 stream.refuse(refusals.late_body(server.body_idle))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hostmesh.proxy.h2_caller_life import EARLY_WAIT
 from hostmesh.pump.marks import HIGH_MARK, READ_LARGE
 from hostmesh.pump.memory_transport import WINDOW
 from tests.flow.h2_scripted import SERVER, H2Call, H2Caller, caller, finish, h2_config, http_config
@@ -317,6 +318,23 @@ def test_f13_early_answer() -> None:
     assert again.status == 413
     assert endpoint.accepted == 2  # a connection that owes the rest of a request is not used again
     assert world.metric(f"{SERVER}/open_streams") == 0
+    world.check()
+
+
+def test_the_reset_after_an_early_answer_leaves_time_to_read_it() -> None:
+    """Who ends its request within that time is not reset at all; who does not, is, even if nothing more comes of it."""
+    world = World(http_config())
+    (endpoint,) = world.serving(None)
+    endpoint.on_head = lambda received: received.answer(413)
+    connection = caller(world)
+    quick, slow = (connection.request(method="POST", end=False) for _ in range(2))
+    finish(world, quick, slow)
+    connection.data(quick, b"", True)
+    world.run(EARLY_WAIT / 2)
+    before = slow.reset
+    world.run(EARLY_WAIT)
+
+    assert (quick.reset, before, slow.reset) == (None, None, 0)
     world.check()
 
 

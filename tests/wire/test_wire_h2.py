@@ -179,6 +179,20 @@ def test_curl_head_and_errors(mesh: Hostmesh) -> None:
     assert body.startswith(b"Unable to route request!")
 
 
+@pytest.mark.parametrize("size", [100_000, LARGE])
+def test_f13_curl_reads_an_answer_that_comes_before_its_upload_has_ended(
+    mesh: Hostmesh, tmp_path: Path, size: int
+) -> None:
+    """curl 7.88 takes a reset that it meets while it writes for an error, whatever its code: it has time to read."""
+    file = tmp_path / "body"
+    file.write_bytes(bytes(size))
+
+    seen, body = curl(mesh, "h2", "/up", "--http2-prior-knowledge", "-T", str(file), host="nowhere")
+
+    assert seen == "2 502"
+    assert body.startswith(b"Unable to route request!")
+
+
 def test_nghttp_with_every_kind_of_frame(
     mesh: Hostmesh, tools: Tools, web: EndpointServer, tmp_path: Path
 ) -> None:
