@@ -12,6 +12,7 @@ from attrs import frozen
 
 from tests.bench.load import BUILD, HERE, Outcome, on_core, outcome
 from tests.bench.proxies import Absent, Nginx, Topology, installed
+from tests.servers.fetch import nginx
 from tests.tls_files import Issued, TlsFiles
 
 NAME = "web.mesh"
@@ -97,7 +98,7 @@ http {{
 """
         )
         return [
-            installed("nginx", "nginx-light"),
+            str(nginx()),
             "-p",
             str(self.folder),
             "-c",

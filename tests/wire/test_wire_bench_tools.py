@@ -13,6 +13,7 @@ from tests.bench.h2_requests import Encoder, write_frames
 from tests.bench.load import Endpoint, HeldConnections, Source, compile_tools, openload, stream
 from tests.bench.measure import cpu_seconds, family, resident_mb
 from tests.bench.tls_load import TlsEndpoint, compile_tls, tls
+from tests.servers.fetch import nginx, required
 from tests.tls_files import TlsFiles
 
 CORE = 0
@@ -140,12 +141,12 @@ def test_streams_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         source.stop()
 
 
-@pytest.mark.server("nginx")
 @pytest.mark.parametrize(("mode", "resumed"), [("keep", None), ("full", 0.0), ("resumed", 76 / 80)])
 def test_handshakes_are_of_the_kind_that_was_asked_for(
     tmp_path: Path, tls_files: TlsFiles, mode: str, resumed: float | None
 ) -> None:
     """A connection's first handshake is full and the others are resumed, or all are full."""
+    required(nginx)
     compile_tls()
     file = tmp_path / "plain.bin"
     requests.write_templates(file, requests.plain("web"))
