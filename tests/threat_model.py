@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "threat-model.md"
 
 ROW = re.compile(r"^\| (?P<id>[FHTPRX]\d+) \|(?P<middle>.*\| [^|]+ \|)[^|]*\|$")
 FUNCTION = re.compile(r"def test_(?P<id>[fhtprx]\d+)_")
-PARAMETER = re.compile(r"[\"'](?P<id>[FHTPRX]\d+)[-_ ]\w")
+PARAMETER = re.compile(r"[\"'](?P<id>[FHTPRX]\d{1,2})[-_ ]\w")
 
 
 def found_tests() -> dict[str, list[str]]:
