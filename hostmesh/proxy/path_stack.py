@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
-from hostmesh.base.var import Activity, Failed, Ok, Pending, State
-from hostmesh.naming.bound import BoundName, BoundTree, shares
+from hostmesh.base.var import Activity
+from hostmesh.naming.bound import BoundName, BoundTree
 from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.path import Path
 from hostmesh.protocol.grpc import status_in
 from hostmesh.proxy.branch import Branch
 from hostmesh.proxy.context import deadline_field
 from hostmesh.proxy.grpc_methods import GrpcMethods
+from hostmesh.proxy.path_binding import PathBinding
 from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.stats import Ledger, ScopeStats
 from hostmesh.routing.budget import RetryBudget
 from hostmesh.routing.classifiers import FAILURE, RETRYABLE, SUCCESS, Verdict
-from hostmesh.routing.draw import WeightedDraw
 from hostmesh.routing.grpc_classifiers import GrpcClassifier
 
 if TYPE_CHECKING:
@@ -33,16 +33,9 @@ if TYPE_CHECKING:
     from hostmesh.proxy.router import Router
     from hostmesh.telemetry.metrics import Scope
 
-MAX_PARKED = 1000
-"""Requests that may wait for one name to be bound; the next is answered 503 at once (hardening R7)."""
 
-
-def _nothing() -> None:
-    """Stands for the end of a binding that has ended."""
-
-
-class PathStack:
-    """Owns the binding of one (dst path, local dtab); shared by all requests that name it."""
+class PathStack(PathBinding):
+    """One (dst path, local dtab) and its binding; shared by all requests that name it."""
 
     def __init__(
         self,
@@ -57,18 +50,12 @@ class PathStack:
         make_branch: Callable[[PathStack, BoundName], Branch],
         drop_branch: Callable[[Branch], None],
     ) -> None:
+        super().__init__(router=router, path=path, local=local, rng=rng, drop_branch=drop_branch)
         loop = router.loop
-        self.router = router
-        self.loop = loop
-        self.path = path
-        self.local = local
-        self.text = path.show()
         self._configure(settings)
         self.budget = RetryBudget(settings.retry_ttl, settings.retry_min, settings.retry_percent)
-        self._random = rng.random
         self._rng = rng
-        self._make_branch = make_branch
-        self._drop_branch = drop_branch
+        self._maker = make_branch
         self._scope = scope
         self._methods: GrpcMethods | None = None
         self.stats = ScopeStats(scope, statuses=False)
@@ -83,19 +70,10 @@ class PathStack:
         self.last_used = loop.now()
         self.keys: list[Hashable] = []
         """The identifier keys under which the router remembers this stack."""
-        self.closed = False
+        self._follow(binding)
 
-        self.single: Branch | None = None
-        """The only branch, when the bound tree is a leaf: most are, and then a request draws nothing."""
-        self._branches: dict[BoundName, Branch] = {}
-        self._draw: Callable[[float], int] = WeightedDraw([1.0]).draw
-        self._drawn: list[Branch | None] = []
-        self._bound = False
-        self._state: State[BoundTree] = Pending()
-        self._waiting: dict[Exchange, float] = {}
-        self._moving: list[tuple[dict[BoundName, Branch], Callable[[Branch], None]]] = []
-        """Branches of former configurations, and how to drop them; they serve until the new binding is there."""
-        self._close_binding = binding.observe(self._rebound, initial=True)
+    def _make_branch(self, name: BoundName) -> Branch:
+        return self._maker(self, name)
 
     def _configure(self, settings: ServiceSettings) -> None:
         self.settings = settings
@@ -103,8 +81,6 @@ class PathStack:
         self.judged_from = 0 if settings.classifier.reads_trailers else 500
         """The least status that the classifier has to be asked about; others are successes."""
         self.total_timeout_ms = settings.total_timeout_ms
-
-    # -- binding --------------------------------------------------------------------------------------------------
 
     def move(
         self,
@@ -114,70 +90,15 @@ class PathStack:
         make_branch: Callable[[PathStack, BoundName], Branch],
         drop_branch: Callable[[Branch], None],
     ) -> None:
-        """Serve a new configuration: counters, budget and waiting requests stay, the branches are made anew.
-
-        Until the new binding is there the old branches serve.
-        """
-        old_drop, old = self._drop_branch, self._branches
-        close_binding = self._close_binding
+        """Serve a new configuration: counters, budget and waiting requests stay, the branches are made anew."""
         self.router = router
-        self._make_branch = make_branch
+        self._maker = make_branch
         budget = (settings.retry_ttl, settings.retry_min, settings.retry_percent)
         if budget != (self.settings.retry_ttl, self.settings.retry_min, self.settings.retry_percent):
             self.budget = RetryBudget(*budget)
         self._configure(settings)
-        self._branches = {}
-        self._moving.append((old, old_drop))
-        self._drop_branch = drop_branch
-        # The new one first: what both of them watch stays watched, and is known at once.
-        self._close_binding = binding.observe(self._rebound, initial=True)
-        close_binding()
-
-    def _rebound(self, state: State[BoundTree]) -> None:
-        if not isinstance(state, Ok):
-            # Once bound, the last good tree is kept through Pending and Failed.
-            if not self._bound:
-                self._state = state
-                if isinstance(state, Failed):
-                    self._wake()
-            return
-        self._state = state
-        self._bound = True
-        tree = state.value
-        old = self._branches
-        fresh: dict[BoundName, Branch] = {}
-
-        def branch(name: BoundName) -> Branch:
-            known = fresh.get(name)
-            if known is None:
-                known = old.pop(name, None) or self._make_branch(self, name)
-                fresh[name] = known
-            return known
-
-        # A branch that is bound to nothing keeps its share, and those requests fail (reference 2.5).
-        parts = shares(tree)
-        drawn = [None if name is None else branch(name) for _share, name in parts]
-        self._branches = fresh
-        self.single = drawn[0] if len(drawn) == 1 else None
-        self._drawn = drawn
-        self._draw = WeightedDraw([share for share, _name in parts]).draw
-        for gone in old.values():
-            self._drop_branch(gone)
-        self._leave()
-        self._wake()
-
-    def _leave(self) -> None:
-        """Drop the branches of former configurations."""
-        moving, self._moving = self._moving, []
-        for branches, drop in moving:
-            for gone in branches.values():
-                drop(gone)
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for ex in waiting:
-            ex.unparked()
-            ex.router.guard(self.attempt, ex, self.loop.now())
+        self._remake(drop_branch)
+        self._follow(binding)
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -257,66 +178,9 @@ class PathStack:
             self.router.write_context(ex, now)
         client.dispatch(ex, now)
 
-    def _bound_to_nothing(self, ex: Exchange) -> MeshError:
-        if len(self._drawn) == 1:
-            # Nobody waits for these answers, so they may cost a delegation.
-            tree = self.router.interpreter.delegate(self.router.base_dtab + self.local, self.path)
-            if tree.type == "neg" and tree.dentry is None:
-                return self.unroutable(ex, Reason.NO_DENTRY, f"no dentry matches {self.text}")
-            return self.unroutable(ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing")
-        return self.unroutable(
-            ex, Reason.NAME_NEGATIVE, f"{self.text} is bound to nothing in the branch that was drawn"
-        )
-
-    def _unbound(self, ex: Exchange, now: float) -> None:
-        state = self._state
-        if isinstance(state, Failed):
-            ex.fail(self.unroutable(ex, Reason.REGISTRY_UNREACHABLE, state.cause))
-        elif len(self._waiting) >= MAX_PARKED:
-            ex.fail(
-                MeshError(
-                    Reason.LIMIT_PARKED,
-                    f"{MAX_PARKED} requests already wait for {self.text} to be bound",
-                    status=503,
-                )
-            )
-        else:
-            self._waiting[ex] = now
-            ex.parked = True
-            ex.retry_timer = self.loop.call_at(now + self.router.binding_timeout, self._binding_timed_out, ex)
-
-    def _binding_timed_out(self, ex: Exchange) -> None:
-        ex.retry_timer = None
-        if ex.parked and self._waiting.pop(ex, None) is not None:
-            ex.parked = False
-            ex.fail(
-                self.unroutable(
-                    ex,
-                    Reason.BINDING_TIMEOUT,
-                    f"Exceeded {self.router.binding_timeout:g} seconds binding timeout "
-                    f"while resolving name: {self.text}",
-                    status=503,
-                )
-            )
-
-    def unpark(self, ex: Exchange) -> None:
-        self._waiting.pop(ex, None)
-        ex.parked = False
-        if ex.client is not None:
-            ex.client.unpark(ex)
-
     def _answer_status(self, ex: Exchange, branch: Branch) -> None:
         assert branch.status_code is not None
         ex.router.answer(ex, branch.status_code)
-
-    def unroutable(self, ex: Exchange, reason: Reason, why: str, status: int = 502) -> MeshError:
-        """The error of a name that leads nowhere, with the dtabs that were followed (reference 8.5)."""
-        lines = ["Unable to route request!", "", why, "", f"service name: {self.text}"]
-        lines += ["dtab:", *[f"  {d}" for d in self.router.base_dtab_lines()]]
-        if self.local:
-            lines += ["override dtab:", *[f"  {d.show()};" for d in self.local.dentries]]
-        lines += ["", f"try: hostmesh delegate FILE {self.text}, or GET /delegator.json on the admin port"]
-        return MeshError(reason, "\n".join(lines), status=status)
 
     # -- retries --------------------------------------------------------------------------------------------------
 
@@ -415,26 +279,3 @@ class PathStack:
     @property
     def idle(self) -> bool:
         return self.stats.pending == 0
-
-    def close(self) -> None:
-        """Let go of the binding and of every branch; exchanges in flight go on with what they hold."""
-        if not self.closed:
-            self.closed = True
-            self._close_binding()
-            self._close_binding = _nothing
-            for branch in self._branches.values():
-                self._drop_branch(branch)
-            self._branches = {}
-            self._leave()
-
-    def explain(self) -> dict[str, object]:
-        """For the admin API: what the name is bound to now."""
-        return {
-            "path": self.text,
-            "local": self.local.show(),
-            "bound": self._bound,
-            "branches": [
-                None if b is None else {"id": b.name.id.show(), "residual": b.name.residual.show()}
-                for b in self._drawn
-            ],
-        }
