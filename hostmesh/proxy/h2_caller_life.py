@@ -141,6 +141,8 @@ class H2CallerLife(CallerConnection):
         ex = stream.ex
         if ex is not None:
             stats.data_out.value += ex.response_bytes
+            if ex.path is not None:
+                ex.path.streams.ended(stream, ex, now, whole)
             # The exchange still knows the stream. With both ways open each request would wait for the collector.
             stream.ex = None
         if not self.streams:
@@ -239,8 +241,12 @@ class H2CallerLife(CallerConnection):
         self._early.clear()
         self._stats.open -= len(streams)
         self._stats.failures.value += len(streams)
+        now = self.server.loop.now()
         for stream in streams.values():
             stream.abort(error)
+            ex = stream.ex
+            if ex is not None and ex.path is not None:
+                ex.path.streams.ended(stream, ex, now, False)
 
     def _stop(self) -> None:
         self.sending.close()

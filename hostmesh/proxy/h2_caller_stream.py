@@ -70,7 +70,7 @@ class H2CallerStream:
         self.ex: Exchange | None = None
         self.begun = now
         self.since = now
-        """When a byte of the request came last."""
+        """When a byte of the request came last, or we began to listen again."""
         self._pieces: list[bytes] | None = None if ended else []
         """The body so far, while it is not an exchange's."""
         self._size = 0
@@ -174,7 +174,8 @@ class H2CallerStream:
         if self._paused:
             self._paused = False
             # It was not the caller who was silent: its time begins anew.
-            self.since = self._session.server.loop.now()
+            if not self.ended:
+                self.since = self._session.server.loop.now()
             if self._owed:
                 self._give_back()
                 self._session.sending.flush_soon()

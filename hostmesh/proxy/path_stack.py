@@ -23,6 +23,7 @@ from hostmesh.proxy.grpc_methods import GrpcMethods
 from hostmesh.proxy.path_binding import PathBinding
 from hostmesh.proxy.settings import ServiceSettings
 from hostmesh.proxy.stats import Ledger, ScopeStats
+from hostmesh.proxy.stream_stats import StreamStats
 from hostmesh.routing.budget import RetryBudget
 from hostmesh.routing.classifiers import FAILURE, RETRYABLE, SUCCESS, Verdict
 from hostmesh.routing.grpc_classifiers import GrpcClassifier
@@ -58,6 +59,7 @@ class PathStack(PathBinding):
         self._maker = make_branch
         self._scope = scope
         self._methods: GrpcMethods | None = None
+        self._streams: StreamStats | None = None
         self.stats = ScopeStats(scope, statuses=False)
         self.ledgers: dict[ScopeStats, Ledger] = {}
         """One for each server that requests come from."""
@@ -275,6 +277,13 @@ class PathStack(PathBinding):
         if self._methods is None:
             self._methods = GrpcMethods(self._scope.scope("grpc"))
         self._methods.done(ex, micros, None if self.judged_from else ok)
+
+    @property
+    def streams(self) -> StreamStats:
+        """The counters of HTTP/2 streams, which are there from the first one on."""
+        if self._streams is None:
+            self._streams = StreamStats(self._scope)
+        return self._streams
 
     @property
     def idle(self) -> bool:
