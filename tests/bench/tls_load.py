@@ -25,19 +25,16 @@ class Way:
 
     callers: bool
     endpoints: bool
+    mutual: bool = False
+    """Callers have to show a certificate, and endpoints are shown one."""
     h2: bool = False
     """Callers come with HTTP/2, and it goes on to the endpoints."""
-
-    @property
-    def mutual(self) -> bool:
-        """Both halves ask for certificates; TLS on one side alone is as on a public edge."""
-        return self.callers and self.endpoints
 
 
 WAYS = {
     "tls-in": Way(callers=True, endpoints=False),
     "tls-out": Way(callers=False, endpoints=True),
-    "mtls": Way(callers=True, endpoints=True),
+    "mtls": Way(callers=True, endpoints=True, mutual=True),
     "tls-h2": Way(callers=True, endpoints=False, h2=True),
 }
 """By the name of their topology."""

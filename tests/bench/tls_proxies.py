@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.h2_proxies import ENVOY_OPTIONS
-from tests.bench.proxies import Envoy, Haproxy, Hostmesh, Proxy, Topology
+from tests.bench.proxies import Envoy, Haproxy, Hostmesh, Nginx, Proxy, Topology
 from tests.bench.tls_load import NAME, WAYS, Way, combined
 from tests.tls_files import TlsFiles
 
@@ -26,6 +26,40 @@ class _Tls:
         self.files, self.way = files, way
 
 
+class TlsNginx(_Tls, Nginx):
+    def command(self, topology: Topology) -> list[str]:
+        command = super().command(topology)
+        files = self.files
+        file = self.folder / "nginx.conf"
+        text = file.read_text()
+        if self.way.callers:
+            listen = f"listen 127.0.0.1:{self.port}"
+            text = text.replace(listen, f"{listen} ssl")
+            text = text.replace(
+                "  server {\n",
+                f"  ssl_certificate {files.web.chain};\n  ssl_certificate_key {files.web.key};\n"
+                "  ssl_protocols TLSv1.2 TLSv1.3;\n  ssl_session_timeout 1h;\n  server {\n",
+            )
+            if self.way.mutual:
+                demand = f"  ssl_client_certificate {files.ca};\n  ssl_verify_client on;\n  server {{\n"
+                text = text.replace("  server {\n", demand)
+        if self.way.endpoints:
+            trust = (
+                f"proxy_ssl_trusted_certificate {files.ca};\n  proxy_ssl_verify on;\n"
+                f"  proxy_ssl_name {NAME};\n  proxy_ssl_server_name on;\n"
+                "  proxy_ssl_protocols TLSv1.2 TLSv1.3;\n"
+            )
+            if self.way.mutual:
+                trust += (
+                    f"  proxy_ssl_certificate {files.client.chain};\n"
+                    f"  proxy_ssl_certificate_key {files.client.key};\n"
+                )
+            text = text.replace("proxy_pass http://", "proxy_pass https://")
+            text = text.replace("  server {\n", f"  {trust}  server {{\n")
+        file.write_text(text)
+        return command
+
+
 class TlsHaproxy(_Tls, Haproxy):
     def command(self, topology: Topology) -> list[str]:
         command = super().command(topology)
@@ -33,12 +67,12 @@ class TlsHaproxy(_Tls, Haproxy):
         bind, server = "", " proto h2" if self.way.h2 else ""
         if self.way.callers:
             bind = f" ssl crt {combined(self.files.web, self.folder)} alpn {'h2,' * self.way.h2}http/1.1"
-        if self.way.mutual:
-            bind += f" {ca} verify required"
+            if self.way.mutual:
+                bind += f" {ca} verify required"
         if self.way.endpoints:
             server = f" ssl verify required {ca} sni str({NAME}) verifyhost {NAME}"
-        if self.way.mutual:
-            server += f" crt {combined(self.files.client, self.folder)}"
+            if self.way.mutual:
+                server += f" crt {combined(self.files.client, self.folder)}"
         file = self.folder / "haproxy.cfg"
         lines = [
             line + (bind if "  bind " in line else server if "  server " in line else "")
@@ -118,13 +152,13 @@ class TlsHostmesh(_Tls, Hostmesh):
         client: dict[str, Any] = {}
         if self.way.callers:
             server["tls"] = {"certPath": str(files.web.cert), "keyPath": str(files.web.key)}
-        if self.way.mutual:
-            server["tls"] |= {"caCertPath": str(files.ca), "requireClientAuth": True}
+            if self.way.mutual:
+                server["tls"] |= {"caCertPath": str(files.ca), "requireClientAuth": True}
         if self.way.endpoints:
             client["tls"] = {"commonName": NAME, "trustCertsBundle": str(files.ca)}
-        if self.way.mutual:
-            shown = {"certPath": str(files.client.cert), "keyPath": str(files.client.key)}
-            client["tls"]["clientAuth"] = shown
+            if self.way.mutual:
+                shown = {"certPath": str(files.client.cert), "keyPath": str(files.client.key)}
+                client["tls"]["clientAuth"] = shown
         router = {
             "protocol": "h2" if self.way.h2 else "http",
             "dtab": "/svc => /#/io.l5d.fs",
@@ -141,13 +175,14 @@ class TlsHostmesh(_Tls, Hostmesh):
         return [str(Path(sys.executable).parent / "hostmesh"), "run", str(file)]
 
 
+AnyTls = TlsNginx | TlsHaproxy | TlsEnvoy | TlsHostmesh
 Make = Callable[[Path, int], Proxy]
 
 
 def tls_kinds(topology: str, files: TlsFiles) -> dict[str, Make]:
     """The proxies of one of WAYS."""
 
-    def maker(kind: Callable[[Path, int], TlsHaproxy | TlsEnvoy | TlsHostmesh]) -> Make:
+    def maker(kind: Callable[[Path, int], AnyTls]) -> Make:
         def make(folder: Path, core: int) -> Proxy:
             proxy = kind(folder, core)
             proxy.use(files, WAYS[topology])
@@ -157,4 +192,6 @@ def tls_kinds(topology: str, files: TlsFiles) -> dict[str, Make]:
 
         return make
 
-    return {kind.name: maker(kind) for kind in (TlsHaproxy, TlsEnvoy, TlsHostmesh)}
+    kinds: tuple[type[AnyTls], ...] = (TlsNginx, TlsHaproxy, TlsEnvoy, TlsHostmesh)
+    # nginx speaks HTTP/2 to callers only.
+    return {kind.name: maker(kind) for kind in kinds if not (WAYS[topology].h2 and kind is TlsNginx)}
