@@ -1,4 +1,4 @@
-"""The command line: ``hostmesh run | check | delegate | names | demo``.
+"""The command line: ``hostmesh run | check | delegate | names | certs | demo``.
 
 Each command imports what it needs when it runs, so that ``check`` starts no network library.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import ConfigError
+from hostmesh.certs.grammar import add_certs
 
 if TYPE_CHECKING:
     from hostmesh.config.model import LinkerConfig
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     log.add_argument(
         "--admin", metavar="HOST:PORT", default="127.0.0.1:9990", help="where admin listens (127.0.0.1:9990)"
     )
+    add_certs(commands, epilog=EXIT_CODES)
     demo = add("demo", "run a router with two small services to play with")
     demo.add_argument(
         "--fault", action="store_true", help="make one replica slow, and watch it being avoided"
@@ -110,6 +112,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from hostmesh.daemon.names import main_names
 
         return main_names(args)
+    if args.command == "certs":
+        from hostmesh.certs.command import main_certs
+
+        return main_certs(args)
     from hostmesh.daemon.demo import main_demo
 
     return main_demo(args)

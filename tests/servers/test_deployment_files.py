@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-UNIT = ROOT / "systemd" / "hostmesh.service"
+UNITS = ROOT / "systemd"
+UNIT = UNITS / "hostmesh.service"
 MANIFESTS = ROOT / "daemonset.yaml"
 WORST_EXPOSURE = 2.0
 """Of 10 in systemd's own reckoning; what is left is the network, which is the point of the service."""
@@ -24,29 +25,36 @@ def resources() -> dict[str, dict]:
 
 
 @pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with the command of this environment, because systemd wants to see an executable."""
-    file = tmp_path / "hostmesh.service"
+def units(tmp_path: Path) -> dict[str, Path]:
+    """The units with the command of this environment, because systemd wants to see an executable."""
     here = Path(sys.executable).parent / "hostmesh"
-    file.write_text(UNIT.read_text().replace("/opt/hostmesh/bin/hostmesh", str(here)))
-    return file
+    found = {}
+    for shipped in UNITS.iterdir():
+        found[shipped.name] = tmp_path / shipped.name
+        text = shipped.read_text().replace("/opt/hostmesh/bin/hostmesh", str(here))
+        found[shipped.name].write_text(text)
+    return found
 
 
 @pytest.mark.server("systemd-analyze")
-def test_x14_unit_is_understood_by_systemd(program: Callable[[str], str], unit: Path) -> None:
+@pytest.mark.parametrize("name", ["hostmesh.service", "hostmesh-certs.service", "hostmesh-certs.timer"])
+def test_x14_unit_is_understood_by_systemd(
+    program: Callable[[str], str], units: dict[str, Path], name: str
+) -> None:
     """systemd knows every key and value of the unit and has nothing to say about it."""
-    command = [program("systemd-analyze"), "verify", "--recursive-errors=no", str(unit)]
+    command = [program("systemd-analyze"), "verify", "--recursive-errors=no", str(units[name])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.server("systemd-analyze")
-def test_x14_unit_is_hardened(program: Callable[[str], str], unit: Path) -> None:
+@pytest.mark.parametrize("name", ["hostmesh.service", "hostmesh-certs.service"])
+def test_x14_unit_is_hardened(program: Callable[[str], str], units: dict[str, Path], name: str) -> None:
     """The exposure that systemd computes stays low."""
-    command = [program("systemd-analyze"), "security", "--offline=true", str(unit)]
+    command = [program("systemd-analyze"), "security", "--offline=true", str(units[name])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    found = re.search(r"Overall exposure level for hostmesh.service: ([\d.]+)", done.stdout)
+    found = re.search(rf"Overall exposure level for {name}: ([\d.]+)", done.stdout)
 
     assert found is not None
     assert float(found[1]) < WORST_EXPOSURE

@@ -1,0 +1,1 @@
+"""A certificate authority in a directory: ``hostmesh certs`` (docs/tls.md). Nothing of the daemon imports it."""
