@@ -60,6 +60,28 @@ def test_x14_unit_is_hardened(program: Callable[[str], str], units: dict[str, Pa
     assert float(found[1]) < WORST_EXPOSURE
 
 
+UNDER_ITS_MEMORY_RULE = """
+import ctypes, sys
+PR_SET_MDWE, REFUSE_GAIN = 65, 1  # what systemd asks of the kernel
+if sys.argv[1] == "yes":
+    ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_GAIN, 0, 0, 0)
+from OpenSSL import SSL
+context = SSL.Context(SSL.TLS_METHOD)
+context.set_alpn_select_callback(lambda connection, offered: b"")
+context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+"""
+
+
+def test_unit_leaves_the_memory_that_tls_needs() -> None:
+    """OpenSSL's callbacks work under the unit's rule for memory that is written and executed."""
+    rule = re.search(r"^MemoryDenyWriteExecute=(\w+)$", UNIT.read_text(), re.MULTILINE)
+    command = [sys.executable, "-c", UNDER_ITS_MEMORY_RULE, rule[1] if rule is not None else "no"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_unit_waits_longer_than_the_drain() -> None:
     """systemd kills only after shutdownGraceMs of the shipped configuration is over."""
     stop = re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
