@@ -9,7 +9,7 @@ from attrs import field, frozen
 from hostmesh.config.routers import RouterConfig
 from hostmesh.config.shape import Bounds
 from hostmesh.config.sockets import SocketOptions
-from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
+from hostmesh.config.tls import TLS_LATER, ServerTlsConfig
 from hostmesh.config.types import (
     LOOPBACK,
     Count,
@@ -59,7 +59,7 @@ class AdminConfig:
     """Port to listen on; 0 lets the system choose."""
     socket_options: SocketOptions = field(factory=SocketOptions)
     """Options of its connections."""
-    tls: ServerTlsConfig | None = field(default=None, metadata=TLS_METADATA)
+    tls: ServerTlsConfig | None = field(default=None, metadata={"unavailable": TLS_LATER})
     """Default: plain text."""
     shutdown_grace_ms: Millis = 10_000
     """Milliseconds that requests in flight have to end after a signal to stop."""

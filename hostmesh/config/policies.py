@@ -14,7 +14,7 @@ from hostmesh.config.registry import KIND_PREFIX
 from hostmesh.config.report import KeyPath, Report, nearest, one_of
 from hostmesh.config.shape import Bounds, fields_of
 from hostmesh.config.sockets import SocketOptions
-from hostmesh.config.tls import TLS_METADATA, ClientTlsConfig
+from hostmesh.config.tls import ClientTlsConfig
 from hostmesh.config.tree import Items, Node, Scalar, Table, found, is_null, line_at, node_of
 from hostmesh.config.types import Count, PathMatcher, Positive, Ratio, Timeout
 from hostmesh.naming.matcher import Matcher, variables_of
@@ -149,7 +149,7 @@ class ClientParams:
     """Repeats of requests that were never sent. Default: 20 % and at least 10 per second."""
     fail_fast: bool | None = field(default=None, metadata={"fill": False})
     """``true`` sets an endpoint aside at a failed connect and dials it again after 1 s to 32 s. Default: false."""
-    tls: ClientTlsConfig | None = field(default=None, metadata=TLS_METADATA)
+    tls: ClientTlsConfig | None = None
     """Default: plain text."""
     client_session: ClientSession | None = field(default=None, metadata={"fill": {}})
     """Default: idle connections are closed after 30 s."""

@@ -11,7 +11,7 @@ from hostmesh.base.plugin import PluginConfig
 from hostmesh.config.h2_budgets import DEFAULT_H2_BUDGETS, H2BudgetsConfig
 from hostmesh.config.shape import Bounds, Text
 from hostmesh.config.sockets import SocketOptions
-from hostmesh.config.tls import TLS_METADATA, ServerTlsConfig
+from hostmesh.config.tls import ServerTlsConfig
 from hostmesh.config.types import (
     LOOPBACK,
     Count,
@@ -78,7 +78,7 @@ class ListenerConfig:
     """Address to listen on. Default: loopback; ``0.0.0.0`` is every IPv4 address."""
     label: str | None = None
     """A name for people."""
-    tls: ServerTlsConfig | None = field(default=None, metadata=TLS_METADATA)
+    tls: ServerTlsConfig | None = None
     """Default: plain text."""
     socket_options: SocketOptions = field(factory=SocketOptions)
     """Options of the callers' connections."""

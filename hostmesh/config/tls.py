@@ -173,7 +173,3 @@ class ServerTlsConfig:
             intermediate_certs_path=self.intermediate_certs_path,
         )
         return (first, *self.certificates)
-
-
-TLS_METADATA: Final = {"unavailable": TLS_LATER}
-"""Metadata of every field that holds one of these objects, for as long as they cannot run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve
 
@@ -20,7 +20,8 @@ from hostmesh.config.policies import (
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
 from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
 from hostmesh.config.tcp import TcpRouterConfig
-from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker
+from hostmesh.config.tls import ServerTlsConfig
+from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker, endpoint_tls_of
 from hostmesh.daemon.shared import Shared, local_ips
 from hostmesh.naming.bind import Mount, mount
 from hostmesh.naming.interpreter import Interpreter, InterpreterDeps
@@ -38,6 +39,9 @@ from hostmesh.proxy.router import Router
 from hostmesh.proxy.server import ForwardedLine, ServerSettings
 from hostmesh.proxy.settings import ClientSettings, ServiceSettings
 from hostmesh.routing.identify import IdentifierDeps
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.secure_accept import ServerTls
 
 FOREVER = 10 * 365 * 86400.0
 """Seconds that stand for "never" where a number is needed."""
@@ -133,7 +137,9 @@ def build_router(
         return service_settings_of(services.effective(path))
 
     def client_settings(id: Path) -> ClientSettings:
-        return evolve(client_settings_of(clients.effective(id)), h2_engine=config.h2_engine)
+        params = clients.effective(id)
+        tls = endpoint_tls_of(shared, params.tls)
+        return evolve(client_settings_of(params), h2_engine=config.h2_engine, tls=tls)
 
     scope = shared.metrics.scope("rt", label)
     deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
@@ -258,6 +264,7 @@ def server_settings_of(
         upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
         tunnel_idle=config.tunnel_idle_time_ms / 1000,
         h2_engine=router.h2_engine,
+        tls=server_tls_of(shared, config.tls),
     )
     if isinstance(config, H2ServerConfig):
         settings = evolve(settings, h2=server_h2_settings_of(config))
@@ -282,6 +289,16 @@ def server_settings_of(
             compression_level=router.compression_level,
         )
     return settings
+
+
+def server_tls_of(shared: Shared, config: ServerTlsConfig | None) -> ServerTls | None:
+    """How callers are met. Raises ConfigError for files that cannot be used."""
+    if config is None:
+        return None
+    # Only here: what does not speak TLS does not load it.
+    from hostmesh.proxy.secure_accept import ServerTls
+
+    return ServerTls(shared.certificates.server(config))
 
 
 def server_h2_settings_of(config: H2ServerConfig) -> H2Settings:
@@ -314,6 +331,15 @@ def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> F
         return forwarded.line(server, caller, ex.head.host, "http", rng, key=key)
 
     return line
+
+
+def uses_tls(config: LinkerConfig) -> bool:
+    """Whether a router has a ``tls`` anywhere."""
+    return any(
+        any(server.tls is not None for server in router.servers)
+        or any(entry.params.tls is not None for entry in router.client.configs)
+        for router in carried(config)
+    )
 
 
 def carried(config: LinkerConfig) -> list[AnyRouter]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
 
 from hostmesh.config.policies import Policy
+from hostmesh.config.tls import ClientTlsConfig
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.bound import BoundName
-from hostmesh.naming.matcher import Matcher
+from hostmesh.naming.matcher import Matcher, substituted
 from hostmesh.naming.path import Path
 from hostmesh.protocol.limits import Limits
 from hostmesh.proxy.client_stack import ClientStack
@@ -17,6 +21,9 @@ from hostmesh.proxy.router import Router
 from hostmesh.proxy.settings import ClientSettings
 from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.telemetry.metrics import Scope
+
+if TYPE_CHECKING:
+    from hostmesh.proxy.secure_connect import EndpointTls
 
 RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)
 """What an endpoint's response head may be: larger than a request's, since our own services send it, and bounded."""
@@ -30,9 +37,46 @@ class PolicyResolver:
         self._entries = [(Matcher.read(entry.prefix), entry.params) for entry in policy.configs]
 
     def effective(self, path: Path) -> Any:
-        return self._policy.effective(
-            [params for matcher, params in self._entries if matcher.match(path) is not None]
-        )
+        """Names in ``tls`` have what their own prefix has captured."""
+        found = []
+        for matcher, params in self._entries:
+            captures = matcher.match(path)
+            if captures is not None:
+                found.append(_named(params, captures) if captures else params)
+        return self._policy.effective(found)
+
+
+def _named(params: Any, captures: Mapping[str, str]) -> Any:
+    tls = getattr(params, "tls", None)
+    if tls is None or tls.common_name is None:
+        return params
+    return evolve(params, tls=evolve(tls, common_name=substituted(tls.common_name, captures)))
+
+
+def endpoint_tls_of(shared: Shared, config: ClientTlsConfig | None) -> EndpointTls | None:
+    """How endpoints are met. Raises ConfigError for files that cannot be used."""
+    if config is None or not config.enabled:
+        return None
+    # Only here: what does not speak TLS does not load it.
+    from hostmesh.proxy.secure_connect import EndpointTls
+
+    name = config.common_name
+    return EndpointTls(
+        # One for all names: a context does not know whom it is for.
+        contexts=shared.certificates.client(evolve(config, common_name=None)),
+        name=None if config.disable_validation else name,
+        server_name=None if name is None or is_address(name) or "://" in name else name,
+        from_subject=config.common_name_from_subject,
+    )
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an IP address, of which there is no SNI (RFC 6066 section 3)."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def client_maker(

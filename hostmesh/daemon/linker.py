@@ -25,6 +25,7 @@ from hostmesh.daemon.build import (
     build_router,
     carried,
     server_settings_of,
+    uses_tls,
 )
 from hostmesh.daemon.shared import Shared
 from hostmesh.daemon.tcp import build_tcp_router, tcp_server_settings_of, wants_connect
@@ -98,8 +99,14 @@ class Linker:
             routers[label] = router
             if wants_connect(router_config):
                 router.connect = self._build_connect(router_config, router, interpreters[label][1])
+        certificates = shared.certificates if shared.has_certificates or uses_tls(config) else None
+        if certificates is not None:
+            certificates.prepare(config)
         opened = self._open(config)
         # From here on nothing can fail.
+        if certificates is not None:
+            certificates.commit()
+            shared.start(certificates)
         for namer in namers.made:
             shared.start(namer)
         for _identity, interpreter in interpreters.values():
@@ -158,6 +165,8 @@ class Linker:
         except ConfigError:
             for sock in opened.values():
                 sock.close()
+            if self.shared.has_certificates:
+                self.shared.certificates.abandon()
             raise
         return opened
 

@@ -94,7 +94,13 @@ class Base:
         self.logs = Logs(self.env.now, level="WARNING" if quiet else "INFO")
         self.log = self.logs.logger("hostmesh")
         self.bugs = 0
-        self.shared = Shared(env=self.env, report=self._report, report_error=self._report_error)
+        self.shared = Shared(
+            env=self.env,
+            report=self._report,
+            report_error=self._report_error,
+            warn=lambda event, facts: self.log.warning(event, **dict(facts)),
+            alarm=lambda event, facts: self.log.error(event, **dict(facts)),
+        )
 
     def __enter__(self) -> Base:
         return self

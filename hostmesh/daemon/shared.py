@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Mapping
 from fcntl import ioctl
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -21,6 +21,9 @@ from hostmesh.pump.pump import Pump
 from hostmesh.registry.shared import Shared as Registry
 from hostmesh.telemetry.metrics import MetricsTree
 
+if TYPE_CHECKING:
+    from hostmesh.daemon.certificates import Certificates
+
 SYSTEM_GROUP = "hostmesh.system"
 """Entry points of namers below ``/$/``."""
 
@@ -31,7 +34,7 @@ SIOCGIFADDR = 0x8915
 class Shared:
     """One per process. ``report(event, facts)`` is one line in the log; ``report_error`` one with its traceback.
 
-    Without a ``loop`` it makes the pump.
+    ``warn`` and ``alarm`` are lines that somebody should read soon, or now. Without a ``loop`` it makes the pump.
     """
 
     def __init__(
@@ -40,10 +43,14 @@ class Shared:
         env: Env,
         report: Callable[[str, Mapping[str, Any]], None],
         report_error: Callable[[BaseException], None],
+        warn: Callable[[str, Mapping[str, Any]], None] | None = None,
+        alarm: Callable[[str, Mapping[str, Any]], None] | None = None,
         loop: Loop | None = None,
     ) -> None:
         self.env = env
         self.report = report
+        self.warn = warn or report
+        self.alarm = alarm or report
         self.report_error = report_error
         self.loop: Loop = Pump(env, report_error) if loop is None else loop
         self.turn = self.loop.turn
@@ -51,6 +58,7 @@ class Shared:
         self.registry = Registry.make(self.turn, env, report, self.metrics.scope("registry"))
         self.files = self.registry.files
         self.resolver = self.registry.resolver
+        self._certificates: Certificates | None = None
         self._system_points: dict[str, EntryPoint] | None = None
         self.system = SystemNamers(self.turn, self.resolver, self._system_namer)
         self._tasks: dict[int, tuple[object, trio.CancelScope, trio.Event]] = {}
@@ -75,6 +83,20 @@ class Shared:
         )
         made: SystemNamer = point.load()(deps)
         return made
+
+    @property
+    def certificates(self) -> Certificates:
+        """The files of TLS, watched; what does not speak TLS does not load it."""
+        if self._certificates is None:
+            from hostmesh.daemon.certificates import Certificates
+
+            self._certificates = Certificates(self)
+        return self._certificates
+
+    @property
+    def has_certificates(self) -> bool:
+        """Whether :attr:`certificates` has been asked for."""
+        return self._certificates is not None
 
     @property
     def pump(self) -> Pump:

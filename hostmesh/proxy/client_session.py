@@ -10,6 +10,7 @@ from hostmesh.protocol.h1_body import Body, CloseBody, chunk, last_chunk, respon
 from hostmesh.protocol.h1_head import UNTIL_CLOSE, parse_response
 from hostmesh.protocol.h1_write import request_head
 from hostmesh.protocol.h2.connect import check_accept, key_lines
+from hostmesh.protocol.tls.failures import lost_reason
 from hostmesh.protocol.upgrade import SWITCHING, switched_to, upgrade_lines
 from hostmesh.proxy.tunnel import Handover, open_tunnel
 
@@ -320,9 +321,9 @@ class ClientSession:
                 if error is None
                 else f"broke the connection ({error.strerror or error})"
             )
-            self._guarded_lost(ex, self._lost_error(ex, text))
+            self._guarded_lost(ex, self._lost_error(ex, text, error))
 
-    def _lost_error(self, ex: Exchange, what: str) -> MeshError:
+    def _lost_error(self, ex: Exchange, what: str, error: OSError | None = None) -> MeshError:
         if self._body is not None:
             when = "in the middle of its response body"
         elif self.got_bytes:
@@ -330,7 +331,7 @@ class ClientSession:
         else:
             when = "before its response"
         return MeshError(
-            Reason.RESET_BY_ENDPOINT,
+            lost_reason(error),
             f"{self.endpoint.text} {what} {when}",
             status=502,
             side=Side.CALLEE,

@@ -324,6 +324,9 @@ class ClientStack:
 
     def connect(self, endpoint: EndpointStack) -> Connecting:
         """Dial ``endpoint`` for whoever waits there."""
+        tls = self.settings.tls
+        if tls is not None:
+            return tls.connect(self, endpoint)
 
         def connected(transport: Transport) -> Session:
             return endpoint.connected(connecting, transport)
@@ -331,7 +334,17 @@ class ClientStack:
         def failed(error: OSError) -> None:
             endpoint.connect_failed(connecting, error)
 
-        connecting = self.loop.connect(
+        connecting = self.dial(endpoint, connected, failed)
+        return connecting
+
+    def dial(
+        self,
+        endpoint: EndpointStack,
+        connected: Callable[[Transport], Session],
+        failed: Callable[[OSError], None],
+    ) -> Connecting:
+        """Open a connection to ``endpoint``, as :meth:`hostmesh.pump.loop.Loop.connect` does."""
+        return self.loop.connect(
             endpoint.endpoint,
             self.connect_timeout,
             connected,
@@ -339,7 +352,11 @@ class ClientStack:
             no_delay=self.settings.no_delay,
             keep_alive=self.settings.keep_alive,
         )
-        return connecting
+
+    @property
+    def alpn(self) -> tuple[bytes, ...]:
+        """What is offered to endpoints that speak TLS."""
+        return (b"h2",) if self.settings.http2 else (b"http/1.1",)
 
     def may_requeue(self, ex: Exchange, now: float) -> bool:
         """Withdraw from the requeue budget; at most ceil(0.2 x balance) per request (finagle's RequeueFilter)."""

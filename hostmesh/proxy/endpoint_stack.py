@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.naming.addr import Endpoint
+from hostmesh.protocol.tls.failures import TlsConnectionError, as_mesh_error
 from hostmesh.proxy.client_session import ClientSession
 from hostmesh.proxy.named_session import NamedSession, authority_of
 from hostmesh.routing.classifiers import FAILURE, SUCCESS, Verdict
@@ -45,8 +46,16 @@ class EndpointStack(Node):
         self.connecting: dict[Connecting, None] = {}
         self.closed = False
         self.fail_fast: FailFast | None = None
+        self.remembers: tuple[object, Any] | None = None
+        """A TLS session to be resumed, and the context that it belongs to."""
         self._probe: TimerHandle | None = None
         self._sweep: TimerHandle | None = None
+
+    def remembered(self, context: object) -> Any:
+        """What the next connection under this TLS context may resume, or None."""
+        if self.remembers is None or self.remembers[0] is not context:
+            return None
+        return self.remembers[1]
 
     # -- attempts -------------------------------------------------------------------------------------------------
 
@@ -138,6 +147,8 @@ class EndpointStack(Node):
                 self._probe_at(self.fail_fast.on_retry_failed(now))
 
     def _unreachable(self, error: OSError) -> MeshError:
+        if isinstance(error, TlsConnectionError):
+            return as_mesh_error(error.failure, self.text)
         timeout = isinstance(error, TimeoutError)
         return MeshError(
             Reason.CONNECT_TIMEOUT if timeout else Reason.CONNECT_REFUSED,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h2.engine import NO_ERROR, PROTOCOL_ERROR
+from hostmesh.protocol.tls.failures import lost_reason
 from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 
 if TYPE_CHECKING:
@@ -179,4 +180,4 @@ class H2ClientLife:
             what = "closed the connection"
             if error is not None:
                 what = f"broke the connection ({error.strerror or error})"
-            self._lose(Reason.RESET_BY_ENDPOINT, what)
+            self._lose(lost_reason(error), what)

@@ -61,6 +61,8 @@ class PathStack(PathBinding):
         self._methods: GrpcMethods | None = None
         self._streams: StreamStats | None = None
         self.stats = ScopeStats(scope, statuses=False)
+        self._is_known = False
+        """It has been bound to something. Until then nobody sees its scope, and what is unknown is counted as one."""
         self.ledgers: dict[ScopeStats, Ledger] = {}
         """One for each server that requests come from."""
         self._exn = scope.scope("exn")
@@ -75,6 +77,9 @@ class PathStack(PathBinding):
         self._follow(binding)
 
     def _make_branch(self, name: BoundName) -> Branch:
+        if not self._is_known:
+            self._is_known = True
+            self.router.known(self.path)
         return self._maker(self, name)
 
     def _configure(self, settings: ServiceSettings) -> None:
@@ -270,6 +275,10 @@ class PathStack(PathBinding):
             self._per_request.add(ex.retries)
         if ex.error is not None:
             stats.failed(ex.error.reason)
+            if not self._is_known:
+                unknown = self.router.unknown
+                unknown.done(ex.error.status, micros, ok)
+                unknown.failed(ex.error.reason)
         if ex.is_grpc:
             self._grpc_done(ex, micros, ok)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hostmesh.proxy.grpc_methods import code_of
 from hostmesh.telemetry.record import Record, RecordSink
@@ -10,10 +10,18 @@ from hostmesh.telemetry.record import Record, RecordSink
 if TYPE_CHECKING:
     from hostmesh.base.env import Env
     from hostmesh.base.errors import MeshError
-    from hostmesh.proxy.caller_session import CallerSession
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.proxy.h2_caller_life import H2CallerLife
     from hostmesh.proxy.server import Server
+
+
+class Counterpart(Protocol):
+    """A caller's connection, as far as records tell of it."""
+
+    version: int
+    """Of HTTP: 11 or 20."""
+
+    @property
+    def peer(self) -> tuple[str, int]: ...
 
 
 class NoHead:
@@ -85,9 +93,7 @@ class Recorder:
             grpc_status=int(code_of(ex)) if ex.is_grpc else None,
         )
 
-    def refused(
-        self, server: Server, session: CallerSession | H2CallerLife, error: MeshError, now: float
-    ) -> None:
+    def refused(self, server: Server, session: Counterpart, error: MeshError, now: float) -> None:
         """A request whose head or framing was refused."""
         record: Record | None = None
         for index, wants in enumerate(self._wants):
@@ -96,7 +102,7 @@ class Recorder:
                     record = self._refusal(server, session, error)
                 self._sinks[index].on_exchange(record)
 
-    def _refusal(self, server: Server, session: CallerSession | H2CallerLife, error: MeshError) -> Record:
+    def _refusal(self, server: Server, session: Counterpart, error: MeshError) -> Record:
         peer = session.peer
         return Record(
             router=self._label,

@@ -17,6 +17,20 @@ def cut_short() -> MeshError:
     )
 
 
+TLS_ALERT = bytes((21, 3, 1, 0, 2, 2, 40))
+"""A record of one alert: fatal, handshake_failure (RFC 8446 section 6). It is what a TLS client understands."""
+
+
+def unexpected_tls() -> MeshError:
+    """A handshake on a port without TLS."""
+    return MeshError(
+        Reason.TLS_UNEXPECTED,
+        "the caller speaks TLS, and this server has no tls in its configuration",
+        status=400,
+        side=Side.CALLER,
+    )
+
+
 def gone(how: str) -> MeshError:
     """The caller left before its answer. 499 is what logs call it; nobody is there to be told."""
     return MeshError(Reason.RESET_BY_CALLER, how, status=499, side=Side.CALLER)

@@ -26,8 +26,10 @@ from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.recorder import Counterpart
     from hostmesh.proxy.router import Router
-    from hostmesh.pump.loop import Loop, Transport
+    from hostmesh.proxy.secure_accept import SecureAccept, ServerTls, TlsStats
+    from hostmesh.pump.loop import Loop, Session, Transport
     from hostmesh.telemetry.metrics import Scope
 
 HEAD_TIME = 10.0
@@ -51,7 +53,7 @@ MAX_AGGREGATE = 5 * 1024 * 1024
 
 H2_DEFAULTS = H2Settings(client_side=False)
 
-CallerConnections: TypeAlias = CallerSession | H2CallerLife | Tunnel
+CallerConnections: TypeAlias = "SecureAccept | CallerSession | H2CallerLife | Tunnel"
 """What may be at the other end of a caller's connection, in the order in which it may become so."""
 
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
@@ -87,6 +89,8 @@ class ServerSettings:
     h2: H2Settings = H2_DEFAULTS
     """What our side of an HTTP/2 connection announces and keeps to."""
     h2_engine: str = DEFAULT_ENGINE
+    tls: ServerTls | None = None
+    """How callers are met; None for plain text."""
 
 
 class Server:
@@ -102,6 +106,7 @@ class Server:
         self._scope = scope
         self._tunnels: TunnelStats | None = None
         self._h2_stats: H2Stats | None = None
+        self._tls_stats: TlsStats | None = None
         self.stats = ScopeStats(scope, statuses=True)
         self.nacks = scope.counter("nacks")
         self.connects = scope.counter("connects")
@@ -121,6 +126,7 @@ class Server:
         self.limits = settings.limits
         self.clear_context = settings.clear_context
         self.allow_connect = settings.allow_connect
+        self.tls = settings.tls
         self.max_concurrent = settings.max_concurrent
         self.max_call_depth = settings.max_call_depth
         read_timeout = settings.read_timeout or BODY_IDLE
@@ -139,10 +145,15 @@ class Server:
         )
         """No per-request line of its own: the common case skips them all at once."""
 
-    def accept(self, transport: Transport) -> Sniff:
+    def accept(self, transport: Transport) -> Session:
         """A session for a connection just accepted, which finds out what it carries."""
         if self.settings.write_timeout is not None:
             transport.write_stall = min(transport.write_stall, self.settings.write_timeout)
+        if self.tls is not None:
+            secure = self.tls.accept(self, transport)
+            self.sessions[secure] = None
+            self.connects.value += 1
+            return secure.session
         session = CallerSession(self, transport, self.loop.now())
         self.sessions[session] = None
         self.connects.value += 1
@@ -154,6 +165,16 @@ class Server:
         if self._tunnels is None:
             self._tunnels = TunnelStats(self._scope.scope("tunnels"))
         return self._tunnels
+
+    @property
+    def tls_stats(self) -> TlsStats:
+        """The counters of TLS, which are there from the first connection on."""
+        if self._tls_stats is None:
+            # Only here: what does not speak TLS does not load it.
+            from hostmesh.proxy.secure_accept import TlsStats
+
+            self._tls_stats = TlsStats(self._scope.scope("tls"))
+        return self._tls_stats
 
     @property
     def h2_stats(self) -> H2Stats:
@@ -168,7 +189,7 @@ class Server:
         """Response bytes that wait for the windows or sockets of HTTP/2 callers (H12)."""
         return sum(each.sending.size for each in self.sessions if isinstance(each, H2CallerLife))
 
-    def became(self, session: CallerSession, other: H2CallerLife | Tunnel) -> None:
+    def became(self, session: SecureAccept | CallerSession, other: CallerConnections) -> None:
         """The connection of ``session`` is another's from now on; it is still one of a caller."""
         del self.sessions[session]
         self.sessions[other] = None
@@ -224,7 +245,7 @@ class Server:
                 return value[:1] != b"0"
         return 0 < ex.status < 500
 
-    def refused(self, session: CallerSession | H2CallerLife, error: MeshError, now: float) -> None:
+    def refused(self, session: Counterpart, error: MeshError, now: float) -> None:
         """Account a request that did not get as far as an exchange: its head or its framing was refused."""
         stats = self.stats
         stats.done(error.status, 0, False)
@@ -233,7 +254,7 @@ class Server:
         if recorder is not None:
             recorder.refused(self, session, error, now)
 
-    def faulted(self, session: H2CallerLife, error: MeshError, now: float) -> None:
+    def faulted(self, session: Counterpart, error: MeshError, now: float) -> None:
         """Account what a caller did to its connection as a whole: no request, but a failure with a reason."""
         self.stats.failed(error.reason)
         recorder = self.router.recorder

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import frozen
 
 from hostmesh.base.backoff import Backoff
 from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.routing.classifiers import Classifier
+
+if TYPE_CHECKING:
+    # What does not speak TLS does not load it.
+    from hostmesh.proxy.secure_connect import EndpointTls
 
 CLIENT_SIDE = H2Settings(client_side=True)
 """What we are towards endpoints when nothing is configured."""
@@ -56,3 +62,5 @@ class ClientSettings:
     """What our side of their connections announces and keeps to."""
     h2_engine: str = DEFAULT_ENGINE
     """Which engine carries them."""
+    tls: EndpointTls | None = None
+    """How endpoints are met; None for plain text."""

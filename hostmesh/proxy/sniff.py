@@ -11,8 +11,10 @@ from binascii import Error as BadBase64
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
+from hostmesh.protocol.client_hello import starts_tls
 from hostmesh.protocol.h1_head import parse_request, without_context
 from hostmesh.protocol.h2.engine import PREFACE
+from hostmesh.proxy import refusals
 from hostmesh.proxy.h2_caller import H2CallerSession
 
 if TYPE_CHECKING:
@@ -42,9 +44,19 @@ class Sniff:
             self._become_h2().begin(data)
         elif len(data) < len(PREFACE) and PREFACE.startswith(data):
             self._buf = data
+        elif starts_tls(data) and not self._buf:
+            self._refuse_tls()
         elif b"h2c" not in data or not self._upgraded(data):
             self._transport.session = self._session
             self._session.data_received(data)
+
+    def _refuse_tls(self) -> None:
+        server, transport = self._server, self._transport
+        self._session.leave()
+        server.faulted(self._session, refusals.unexpected_tls(), server.loop.now())
+        transport.write(refusals.TLS_ALERT)
+        transport.close()
+        server.gone(self._session, transport)
 
     def _become_h2(self) -> H2CallerSession:
         server, transport = self._server, self._transport

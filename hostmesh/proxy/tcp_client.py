@@ -48,6 +48,11 @@ class TcpClientStack(ClientStack):
         self.connect_latency = scope.stat("connect_latency_ms", scale=1000)
         super().__init__(scope=scope, settings=settings, **options)
 
+    @property
+    def alpn(self) -> tuple[bytes, ...]:
+        """Nothing is known of what the bytes are."""
+        return ()
+
     def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
         return TcpEndpointStack(self, endpoint)
 

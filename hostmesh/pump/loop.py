@@ -55,9 +55,6 @@ class Transport(Protocol):
 
     session: Session | None
     """Who is told. Another takes over when the connection changes its protocol; None once it is closed."""
-    bytes_in: int
-    bytes_out: int
-    """Bytes the kernel has taken so far."""
     patient: bool
     """Whether a reset is reported only after the bytes that came before it, which may have to wait for ``resume``. True
     at first; False for who has no use for them once the peer is gone."""
@@ -65,6 +62,16 @@ class Transport(Protocol):
     """Seconds without any progress in writing after which the connection is cut."""
     peer: Address
     local: Address
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received so far."""
+        ...
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes the kernel has taken so far."""
+        ...
 
     @property
     def blocked(self) -> bool:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from hostmesh.base.errors import Side
 from hostmesh.base.plugin import PluginConfig
-from hostmesh.base.reasons import Reason
+from hostmesh.base.reasons import TLS_REASONS, Reason
 from hostmesh.routing.retry import Nack, nack_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ RETRYABLE_REASONS = frozenset(
     (
         Reason.CONNECT_REFUSED,
         Reason.CONNECT_TIMEOUT,
-        Reason.TLS_HANDSHAKE,
+        *TLS_REASONS,
         Reason.ATTEMPT_TIMEOUT,
         Reason.RESET_BY_ENDPOINT,
         Reason.BAD_RESPONSE,

@@ -434,6 +434,7 @@ LAST = case(Reason.DRAINING, 503, "no answer within `shutdownGraceMs` after SIGT
 """Needs a daemon of its own, which it ends; its counter is gone with the process."""
 
 CUT = "none, the stream or its connection ends"
+TLS = "502 towards endpoints; callers get an alert"
 ELSEWHERE = {
     Reason.LIMIT_RESETS: (CUT, "over 100 HTTP/2 streams reset within 10 s, or half of more than 200"),
     Reason.LIMIT_CONTROL_FRAMES: (
@@ -453,8 +454,21 @@ ELSEWHERE = {
     ),
     Reason.POLICY_CONNECT: ("403", "`CONNECT` to a destination that is not in `allowConnect`"),
     Reason.TUNNEL_IDLE: ("101, cut later", "a WebSocket through which no byte passed for `tunnelIdleTimeMs`"),
-    Reason.TLS_HANDSHAKE: ("502", "needs TLS"),
-    Reason.TLS_NAME_MISMATCH: ("502", "needs TLS"),
+    Reason.TLS_HANDSHAKE: (TLS, "no cipher, group or ALPN protocol in common, or a peer that left"),
+    Reason.TLS_NAME_MISMATCH: ("502", "an endpoint whose certificate is not for `commonName`"),
+    Reason.TLS_UNTRUSTED: (TLS, "a certificate of a CA that is not trusted"),
+    Reason.TLS_EXPIRED: (TLS, "a certificate that has expired or is not valid yet"),
+    Reason.TLS_REVOKED: (TLS, "a certificate on the list of `crlPath`, or a list that has expired"),
+    Reason.TLS_WRONG_USAGE: (TLS, "a server's certificate shown by a caller, or the other way round"),
+    Reason.TLS_NO_CERTIFICATE: (CUT, "`requireClientAuth`, and a caller that shows no certificate"),
+    Reason.TLS_NOT_SPOKEN: (
+        TLS,
+        "plain text where TLS is expected; HTTP/1 callers are answered 400 in plain text",
+    ),
+    Reason.TLS_UNEXPECTED: (CUT, "TLS to a server without `tls`"),
+    Reason.TLS_VERSION: (TLS, "no version of TLS in common"),
+    Reason.TLS_REJECTED: (TLS, "an alert: the peer refuses our certificate"),
+    Reason.TLS_TIMEOUT: (TLS, "a handshake of more than 10 s"),
 }
 """Reasons that need more than a few bytes of HTTP/1.1: what is answered, and how they are met."""
 

@@ -37,7 +37,7 @@ def test_a_pair_tells_what_its_certificate_says() -> None:
 
     assert found.certificate == LEAF.certificate
     assert found.serial == LEAF.serial
-    assert found.not_after - found.not_before == timedelta(days=30)
+    assert found.not_after - found.not_before == timedelta(days=30, hours=1)
     assert found.not_before < datetime.now(UTC) < found.not_after
     assert found.names == ("web.mesh", "*.web.mesh")
     assert not found.is_ca

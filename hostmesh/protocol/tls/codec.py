@@ -1,0 +1,265 @@
+"""TLS as a codec: bytes of the wire in, plaintext out, and back, without a socket (pyOpenSSL on memory BIOs).
+
+A call into OpenSSL costs microseconds, and so does an exception of it, so the codec knows from the record headers
+(RFC 8446 section 5.1) how many whole records have arrived and asks for no more than they can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define
+from OpenSSL import SSL
+
+from hostmesh.base.reasons import Reason
+from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
+from hostmesh.protocol.tls.identity import PeerIdentity
+
+RECORD: Final = 16384
+"""Bytes of plaintext in a record, at most (RFC 8446 section 5.1)."""
+
+OVERHEAD: Final = 128
+"""Bytes that a record adds to its plaintext, at most: header, nonce, padding and MAC of any cipher that we take."""
+
+FLUSH: Final = 64 * 1024
+"""Bytes asked for when something other than data may have to be sent: a handshake flight with a long chain."""
+
+_HEADER: Final = 5
+
+
+class NothingInCommonError(Exception):
+    """Raised through OpenSSL, which makes the alert no_application_protocol of it (RFC 7301 section 3.2)."""
+
+
+@define(eq=False)
+class Notes:
+    """What the callbacks of a handshake are told, and what they have found out."""
+
+    alpn: tuple[bytes, ...] = ()
+    name: str | None = None
+    from_subject: bool = False
+    problem: VerifyProblem | None = None
+    mismatch: str | None = None
+    offered: list[bytes] | None = None
+    verified: bool = False
+
+
+class TlsCodec:
+    """One side of one connection. Made by a context; :meth:`close` lets go of the engine."""
+
+    __slots__ = (
+        "_bio_read",
+        "_bio_write",
+        "_connection",
+        "_head",
+        "_notes",
+        "_recv",
+        "_send",
+        "_skip",
+        "_whose",
+        "ended",
+        "established",
+        "identity",
+        "on_session",
+        "protocol",
+        "reply",
+        "resumed",
+    )
+
+    def __init__(self, connection: SSL.Connection, notes: Notes, whose: str) -> None:
+        connection.set_app_data(notes)
+        self._connection: SSL.Connection | None = connection
+        self._notes = notes
+        self._whose = whose
+        self._recv = connection.recv
+        self._send = connection.send
+        self._bio_read = connection.bio_read
+        self._bio_write = connection.bio_write
+        self._skip = 0
+        """Bytes of the current record that have yet to come."""
+        self._head = b""
+        """The beginning of a record header."""
+        self.established = False
+        self.ended = False
+        """The peer has said that it sends no more (close_notify)."""
+        self.reply = b""
+        """What has to be sent after :meth:`decrypt`: the answer to a KeyUpdate. Whoever sends it empties it."""
+        self.protocol = b""
+        """What both sides have agreed on (ALPN); empty if nothing was said."""
+        self.identity: PeerIdentity | None = None
+        self.resumed = False
+        self.on_session: Callable[[Any], object] | None = None
+        """Given what a later connection may resume (client side)."""
+
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of the cipher in use; empty before there is one."""
+        return "" if self._connection is None else self._connection.get_cipher_name() or ""
+
+    def handshake(self, data: bytes) -> bytes:
+        """Take bytes of the peer, none to begin with, and return what has to be sent.
+
+        Raises :class:`TlsFailure`. When :attr:`established` is True the rest of ``data`` waits in the engine:
+        ``decrypt(b"")`` has it.
+        """
+        connection = self._connection
+        assert connection is not None
+        if data:
+            self._whole_records(data)
+            self._bio_write(data)
+        try:
+            connection.do_handshake()
+        except SSL.WantReadError:
+            return self._flush()
+        except (SSL.Error, NothingInCommonError) as error:
+            raise self._failure(error) from None
+        return self._finish(connection)
+
+    def _finish(self, connection: SSL.Connection) -> bytes:
+        self.established = True
+        out = self._flush()
+        self.protocol = connection.get_alpn_proto_negotiated()
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        if certificate is not None:
+            self.identity = PeerIdentity.of(certificate)
+        # The notes are for the callbacks of the handshake, of which there is no second one.
+        connection.set_app_data(None)
+        if self.on_session is not None:
+            self._remember()
+        return out
+
+    def _failure(self, error: Exception) -> TlsFailure:
+        notes = self._notes
+        if notes.mismatch is not None:
+            found = Reason.TLS_NAME_MISMATCH, notes.mismatch
+        elif notes.problem is not None:
+            found = of_verification(notes.problem, f"{self._whose}'s")
+        elif notes.offered is not None:
+            names = ", ".join(each.decode("ascii", "replace") for each in notes.offered)
+            found = (
+                Reason.TLS_HANDSHAKE,
+                f"{self._whose} offers only {names} (ALPN), which is not served here",
+            )
+        elif isinstance(error, SSL.SysCallError):
+            found = Reason.TLS_HANDSHAKE, f"{self._whose} ended the connection"
+        else:
+            errors = error.args[0] if error.args and isinstance(error.args[0], list) else []
+            found = of_library(errors, self._whose)
+        return TlsFailure(found[0], found[1], self._flush())
+
+    def decrypt(self, data: bytes) -> bytes:
+        """The plaintext in ``data`` and in what came before; then see :attr:`reply` and :attr:`ended`.
+
+        Raises :class:`TlsFailure`: the connection is of no more use.
+        """
+        size = len(data)
+        if size > _HEADER and not self._skip and not self._head:
+            length = data[3] << 8 | data[4]
+            if size == length + _HEADER:
+                # One record, the ordinary case: its data is all there is.
+                self._bio_write(data)
+                try:
+                    return self._recv(length or 1)
+                except SSL.WantReadError:
+                    self._other_record()
+                    return b""
+                except SSL.ZeroReturnError:
+                    self.ended = True
+                    return b""
+                except SSL.Error as error:
+                    raise self._failure(error) from None
+        if data:
+            whole = self._whole_records(data)
+            self._bio_write(data)
+        else:
+            whole = FLUSH
+        pieces = []
+        try:
+            for _ in range(whole):
+                pieces.append(self._recv(RECORD))
+        except SSL.WantReadError:
+            # At least one of the records was no data.
+            self._other_record()
+        except SSL.ZeroReturnError:
+            self.ended = True
+        except SSL.Error as error:
+            raise self._failure(error) from None
+        return b"".join(pieces)
+
+    def _whole_records(self, data: bytes) -> int:
+        """How many records end in ``data``, which follows what was seen before."""
+        at = self._skip
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        size = len(data)
+        ends = 1 if 0 < at <= size else 0
+        while at + _HEADER <= size:
+            at += _HEADER + (data[at + 3] << 8 | data[at + 4])
+            if at <= size:
+                ends += 1
+        if at > size:
+            self._skip = at - size
+        else:
+            self._skip = 0
+            self._head = data[at:]
+        return ends
+
+    def _other_record(self) -> None:
+        self.reply += self._flush()
+        if self.on_session is not None:
+            self._remember()
+
+    def _remember(self) -> None:
+        assert self._connection is not None
+        assert self.on_session is not None
+        session = self._connection.get_session()
+        if session is not None:
+            self.on_session(session)
+
+    def _flush(self) -> bytes:
+        pieces = []
+        try:
+            while True:
+                pieces.append(self._bio_read(FLUSH))
+        except SSL.WantReadError:
+            return b"".join(pieces)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """The records of ``data``. Raises :class:`TlsFailure` if the connection is of no more use."""
+        size = len(data)
+        try:
+            if size <= RECORD:
+                if not size:
+                    return b""
+                self._send(data)
+                return self._bio_read(size + OVERHEAD)
+            view = memoryview(data)
+            for at in range(0, size, RECORD):
+                self._send(view[at : at + RECORD])
+            return self._bio_read(size + (size // RECORD + 1) * OVERHEAD)
+        except SSL.Error as error:
+            raise self._failure(error) from None
+
+    def close_notify(self) -> bytes:
+        """What tells the peer that no more will come (RFC 8446 section 6.1); nothing may be encrypted after it."""
+        connection = self._connection
+        if connection is None or not self.established:
+            return b""
+        try:
+            connection.shutdown()
+        except SSL.Error:
+            # The engine has failed before and is good for nothing more; what it failed with has been reported.
+            return b""
+        return self._flush()
+
+    def close(self) -> None:
+        """Let go of the engine; nothing may be called after it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.set_app_data(None)
+            # However the connection ended, its session may be resumed (RFC 8446 section 6.1); OpenSSL would spoil it.
+            connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            del self._recv, self._send, self._bio_read, self._bio_write
+            self.on_session = None

@@ -1,0 +1,261 @@
+"""What the TLS connections of one side have in common: certificates, trust, versions, ciphers.
+
+A context never changes: new files make a new one. So a rotation is one assignment, and with the old context go its
+ticket keys and its remembered sessions: who connects after a new CA or revocation list is checked against it, resumed
+or not (hardening X5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from OpenSSL import SSL, crypto
+
+from hostmesh.protocol.tls.codec import Notes, NothingInCommonError, TlsCodec
+from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
+from hostmesh.protocol.tls.identity import NameMismatch, verify_name
+
+CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
+"""TLS 1.2: forward secrecy and authenticated encryption only, as in Mozilla's intermediate list."""
+
+CIPHERS_13: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+"""TLS 1.3. The cheapest first: all three are beyond attack (RFC 8446 section 9.1)."""
+
+SESSION_TIME: Final = 3600
+"""Seconds for which a session may be resumed. A certificate that expires meanwhile is not looked at again."""
+
+_VERSIONS: Final = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
+
+
+class ServerContexts:
+    """What a listener presents, and whom it lets in.
+
+    ``pairs`` are our certificates: the first is shown to who asks for no name, or for one that none of them carries.
+    ``trust`` is who may sign callers' certificates; None asks for none. ``require_client_auth`` ends the handshake of
+    a caller without one. ``ciphers`` are OpenSSL's names, of TLS 1.2 and 1.3, and ``protocols`` as in the
+    configuration; empty for our own choice.
+
+    Raises :class:`CredentialError` if the parts do not fit or OpenSSL refuses them.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[KeyPair],
+        trust: Trust | None = None,
+        *,
+        require_client_auth: bool = False,
+        ciphers: Sequence[str] = (),
+        protocols: Sequence[str] = (),
+    ) -> None:
+        if not pairs:
+            raise CredentialError("a server needs a certificate")
+        self.pairs = tuple(pairs)
+        self.trust = trust
+        self._contexts = [
+            self._context(pair, trust, require_client_auth, ciphers, protocols) for pair in pairs
+        ]
+        self._by_name: dict[str, SSL.Context] = {}
+        for pair, context in zip(pairs, self._contexts, strict=True):
+            for name in pair.names:
+                self._by_name.setdefault(name, context)
+
+    def _context(
+        self,
+        pair: KeyPair,
+        trust: Trust | None,
+        require_client_auth: bool,
+        ciphers: Sequence[str],
+        protocols: Sequence[str],
+    ) -> SSL.Context:
+        context = _new(SSL.TLS_SERVER_METHOD, ciphers, protocols)
+        _show(context, pair)
+        if trust is not None:
+            _trust(context, trust)
+            for ca in trust.cas:
+                context.add_client_ca(ca)
+            mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client_auth else 0)
+            context.set_verify(mode, _check_caller)
+        elif require_client_auth:
+            raise CredentialError("requireClientAuth needs caCertPath: who may sign callers' certificates")
+        # Tickets are bound to the listener that gave them; without this a server that asks for certificates cannot
+        # resume at all.
+        context.set_session_id(b"hostmesh")
+        context.set_timeout(SESSION_TIME)
+        context.set_alpn_select_callback(_select_protocol)
+        if len(self.pairs) > 1:
+            context.set_tlsext_servername_callback(self._select_certificate)
+        return context
+
+    def _select_certificate(self, connection: SSL.Connection) -> None:
+        asked = connection.get_servername()
+        if asked is None:
+            return
+        name = asked.decode("ascii", "replace").lower()
+        found = self._by_name.get(name) or self._by_name.get("*." + name.partition(".")[2])
+        if found is not None:
+            connection.set_context(found)
+
+    def connection(self, alpn: tuple[bytes, ...] = ()) -> TlsCodec:
+        """The codec of one accepted connection. ``alpn`` are the protocols served, the preferred first; who offers
+        none of them is refused, who offers nothing at all is not."""
+        connection = SSL.Connection(self._contexts[0])
+        connection.set_accept_state()
+        return TlsCodec(connection, Notes(alpn=alpn), "the caller")
+
+
+class ClientContext:
+    """What we show to endpoints, and which of them we believe.
+
+    ``trust`` None means the CAs of the system; ``pair`` is our own certificate. ``validate`` False takes any
+    certificate of any name.
+    """
+
+    def __init__(
+        self,
+        trust: Trust | None = None,
+        pair: KeyPair | None = None,
+        *,
+        validate: bool = True,
+        protocols: Sequence[str] = (),
+    ) -> None:
+        self.pair = pair
+        self.trust = trust
+        self.validate = validate
+        context = self._ssl = _new(SSL.TLS_CLIENT_METHOD, (), protocols)
+        if pair is not None:
+            _show(context, pair)
+        if not validate:
+            context.set_verify(SSL.VERIFY_NONE)
+        else:
+            if trust is None:
+                context.set_default_verify_paths()
+            else:
+                _trust(context, trust)
+            context.set_verify(SSL.VERIFY_PEER, _check_endpoint)
+
+    def connection(
+        self,
+        name: str | None,
+        server_name: str | None = None,
+        *,
+        from_subject: bool = False,
+        alpn: tuple[bytes, ...] = (),
+        session: SSL.Session | None = None,
+    ) -> TlsCodec:
+        """The codec of one dialled connection.
+
+        ``name`` is what the certificate must be for (:func:`verify_name`); ``server_name`` the host name that we ask
+        for (SNI), None for none. ``session`` was remembered from an earlier connection of this context to the same
+        endpoint with the same ``name``. Raises ValueError for a context that validates and has no name to look for.
+        """
+        if self.validate and not name:
+            raise ValueError("a certificate cannot be validated without a name")
+        connection = SSL.Connection(self._ssl)
+        connection.set_connect_state()
+        if server_name:
+            connection.set_tlsext_host_name(server_name.encode("ascii"))
+        if alpn:
+            connection.set_alpn_protos(list(alpn))
+        if session is not None:
+            connection.set_session(session)
+        notes = Notes(alpn=alpn, name=name if self.validate else None, from_subject=from_subject)
+        return TlsCodec(connection, notes, "the endpoint")
+
+
+def _new(method: int, ciphers: Sequence[str], protocols: Sequence[str]) -> SSL.Context:
+    context = SSL.Context(method)
+    versions = [_VERSIONS[each] for each in protocols or _VERSIONS]
+    context.set_min_proto_version(min(versions))
+    context.set_max_proto_version(max(versions))
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    # An idle connection gives back its two record buffers of 16 KiB.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    new = [each for each in ciphers if each.startswith("TLS_")]
+    old = [each for each in ciphers if not each.startswith("TLS_")]
+    try:
+        if old or not new:
+            context.set_cipher_list(":".join(old or CIPHERS).encode("ascii"))
+        context.set_tls13_ciphersuites(":".join(new or CIPHERS_13).encode("ascii"))
+    except SSL.Error as error:
+        raise CredentialError(f"ciphers: OpenSSL knows none of {', '.join(ciphers)}") from error
+    return context
+
+
+def _show(context: SSL.Context, pair: KeyPair) -> None:
+    try:
+        context.use_certificate(pair.certificate)
+        for each in pair.intermediates:
+            context.add_extra_chain_cert(each)
+        context.use_privatekey(pair.key)
+        context.check_privatekey()
+    except (SSL.Error, TypeError, ValueError) as error:
+        raise CredentialError(f"{pair.path}: OpenSSL refuses this certificate or its key: {error}") from error
+
+
+def _trust(context: SSL.Context, trust: Trust) -> None:
+    store = context.get_cert_store()
+    assert store is not None
+    # A trusted certificate is an anchor whether it is a root or not: so it is in Java, and so in Linkerd 1.
+    flags = crypto.X509StoreFlags.PARTIAL_CHAIN
+    for ca in trust.cas:
+        store.add_cert(crypto.X509.from_cryptography(ca))
+    for crl in trust.crls:
+        store.add_crl(crl)
+    if trust.crls:
+        flags |= crypto.X509StoreFlags.CRL_CHECK
+    store.set_flags(flags)
+
+
+def _check_caller(
+    connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
+) -> bool:
+    if not ok:
+        _note_problem(connection, certificate, code, depth)
+    return bool(ok)
+
+
+def _check_endpoint(
+    connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
+) -> bool:
+    notes: Notes = connection.get_app_data()
+    notes.verified = True
+    if not ok:
+        _note_problem(connection, certificate, code, depth)
+        return False
+    if depth == 0 and notes.name is not None:
+        # Here and not after the handshake: so the endpoint gets an alert, and never a byte of ours.
+        try:
+            verify_name(certificate.to_cryptography(), notes.name, from_subject=notes.from_subject)
+        except NameMismatch as mismatch:
+            notes.mismatch = str(mismatch)
+            return False
+    return True
+
+
+def _note_problem(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int) -> None:
+    notes: Notes = connection.get_app_data()
+    notes.problem = (
+        code,
+        depth,
+        certificate.to_cryptography().subject.rfc4514_string() or "without a subject",
+    )
+
+
+def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    notes: Notes = connection.get_app_data()
+    for each in notes.alpn:
+        if each in offered:
+            return each
+    if not notes.alpn:
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+    notes.offered = offered
+    raise NothingInCommonError
