@@ -101,7 +101,10 @@ class Authority:
         ),
         key: ec.EllipticCurvePrivateKey | None = None,
     ) -> Leaf:
-        """A certificate for DNS names, IP addresses and URIs, told apart by their looks."""
+        """A certificate for DNS names, IP addresses and URIs, told apart by their looks.
+
+        ``days`` is how long it is valid from now, or from ``not_before``; below 0 it ended so long ago.
+        """
         key = key or ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(self, _subject(common_name), key, not_before, days).add_extension(
             x509.ExtendedKeyUsage(list(usage)), critical=False
@@ -137,7 +140,9 @@ class Authority:
         not_before: datetime | None,
         days: float,
     ) -> x509.CertificateBuilder:
-        start = not_before or datetime.now(UTC) - timedelta(hours=1)
+        now = datetime.now(UTC)
+        end = (not_before or now) + timedelta(days=days)
+        start = not_before or min(now, end) - timedelta(hours=1)
         issuer = _subject(signer.name)
         return (
             x509.CertificateBuilder()
@@ -146,7 +151,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
-            .not_valid_after(start + timedelta(days=days))
+            .not_valid_after(end)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False

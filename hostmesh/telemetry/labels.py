@@ -40,6 +40,8 @@ def _extract(path: tuple[str, ...]) -> tuple[tuple[str, ...], Labels, int]:
     """Also says how many of the names lead to the service, client or server; 0 if the path leads to none."""
     if len(path) == 4 and path[0] == "namer" and path[3].startswith("/"):
         return path[:3], (("name", path[3]),), 0
+    if len(path) == 4 and path[0] == "tls" and path[2].startswith("/"):
+        return ("tls", path[1], path[3]), (("file", path[2]),), 0
     if len(path) < 2 or path[0] != "rt":
         return path, (), 0
     labels: Labels = (("rt", path[1]),)
