@@ -61,7 +61,7 @@ class PathStack(PathBinding):
         self._methods: GrpcMethods | None = None
         self._streams: StreamStats | None = None
         self.stats = ScopeStats(scope, statuses=False)
-        self._is_known = False
+        self.is_known = False
         """It has been bound to something. Until then nobody sees its scope, and what is unknown is counted as one."""
         self.ledgers: dict[ScopeStats, Ledger] = {}
         """One for each server that requests come from."""
@@ -77,9 +77,9 @@ class PathStack(PathBinding):
         self._follow(binding)
 
     def _make_branch(self, name: BoundName) -> Branch:
-        if not self._is_known:
-            self._is_known = True
-            self.router.known(self.path)
+        if not self.is_known:
+            self.is_known = True
+            self.router.services.known(self.path)
         return self._maker(self, name)
 
     def _configure(self, settings: ServiceSettings) -> None:
@@ -275,8 +275,8 @@ class PathStack(PathBinding):
             self._per_request.add(ex.retries)
         if ex.error is not None:
             stats.failed(ex.error.reason)
-            if not self._is_known:
-                unknown = self.router.unknown
+            if not self.is_known:
+                unknown = self.router.services.show_strangers()
                 unknown.done(ex.error.status, micros, ok)
                 unknown.failed(ex.error.reason)
         if ex.is_grpc:

@@ -23,10 +23,10 @@ from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.context import Context, read_context
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.path_stack import PathStack
+from hostmesh.proxy.service_names import ServiceNames
 from hostmesh.proxy.settings import ClientSettings, ServiceSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.identifiers import Identifier, NotIdentified
-from hostmesh.telemetry.metrics import Scope
 
 if TYPE_CHECKING:
     from random import Random
@@ -34,13 +34,11 @@ if TYPE_CHECKING:
     from hostmesh.base.env import Env
     from hostmesh.proxy.tcp_router import TcpRouter
     from hostmesh.pump.loop import Loop, TimerHandle
+    from hostmesh.telemetry.metrics import Scope
 
 MAX_KEYS = 4096
 """Identifier keys remembered per router; several may lead to one path. Forgotten all at once when full: rebuilding
 is a dict look-up per name."""
-
-UNKNOWN = "unknown"
-"""The service that stands for all which have never been bound to anything."""
 
 SWEEP = 10.0
 """Seconds between sweeps of the binding caches."""
@@ -100,11 +98,8 @@ class Router:
         self.client_settings = client_settings
         self._make_client = make_client
         self._scope = scope
-        self._services = scope.scope("service")
+        self.services = ServiceNames(scope.scope("service"), self._strangers_pending)
         self._clients = scope.scope("client")
-        self._strangers: dict[str, Scope] = {}
-        """Of services that have never been bound to anything: made-up names must not fill what people look at."""
-        self._unknown: ScopeStats | None = None
         self._key = identifiers[0].key if len(identifiers) == 1 else self._keys
         self._routes: dict[Hashable, tuple[PathStack, bytes | None]] = {}
         self._consumes = any(getattr(identifier, "consumes", False) for identifier in identifiers)
@@ -220,40 +215,23 @@ class Router:
                 local=local,
                 binding=self.interpreter.bind(local, path),
                 settings=self.service_settings(path),
-                scope=self._service_scope(path),
+                scope=self.services.scope_of(path),
                 rng=self.env.rng(f"path/{self.label}{path.show()}"),
                 make_branch=self._branch,
                 drop_branch=self._drop_branch,
             )
             self.paths.add(key, stack)
+            if not stack.is_known:
+                # The request that asks for it may have to wait, and is seen while it does.
+                self.services.show_strangers()
         return stack
 
-    def _service_scope(self, path: Path) -> Scope:
-        name = path.show()[1:]
-        known = self._services.children.get(name)
-        if known is None:
-            known = self._strangers.get(name)
-            if known is None:
-                known = self._strangers[name] = Scope()
-        return known
-
-    @property
-    def unknown(self) -> ScopeStats:
-        """Where requests are counted whose services have never been bound to anything (hardening P6)."""
-        if self._unknown is None:
-            self._unknown = ScopeStats(self._services.scope(UNKNOWN), statuses=False)
-        return self._unknown
-
-    def known(self, path: Path) -> None:
-        """``path`` has been bound to something: from now on its service is shown under its own name."""
-        name = path.show()[1:]
-        scope = self._strangers.pop(name, None)
-        if scope is not None:
-            self._services.adopt(name, scope)
+    def _strangers_pending(self) -> int:
+        return sum(path.stats.pending for path in self.paths.entries.values() if not path.is_known)
 
     def take_over(self, old: Router) -> None:
         """Move the path stacks of the router that this one replaces, with what they have learned."""
-        self._strangers = old._strangers
+        self.services.take_over(old.services)
         for key, stack in list(old.paths.entries.items()):
             del old.paths.entries[key]
             path, local = key
@@ -276,10 +254,7 @@ class Router:
         if not any(
             other.path == path for k, other in self.paths.entries.items() if k != key and k[0] == path
         ):
-            name = path.show()[1:]
-            self._services.prune(name)
-            if (scope := self._strangers.pop(name, None)) is not None:
-                scope.take_apart()
+            self.services.forget(path)
 
     # -- names become clients -------------------------------------------------------------------------------------
 

@@ -224,6 +224,14 @@ class Scope:
         node.metric.fn = fn
         return node.metric
 
+    def adopt(self, name: str, node: Scope) -> None:
+        """Show ``node``, which was made apart from the tree, under ``name``; one that is there is taken apart.
+
+        There is no bound: whoever makes such nodes has one.
+        """
+        self.prune(name)
+        self.children[name] = node
+
     def prune(self, name: str) -> None:
         """Forget the child and all below it; no such child is no mistake.
 
@@ -233,14 +241,15 @@ class Scope:
         """
         gone = self.children.pop(name, None)
         if gone is not None:
-            gone._take_apart()
+            gone.take_apart()
 
-    def _take_apart(self) -> None:
+    def take_apart(self) -> None:
+        """Let go of all that is in it, see :meth:`prune`."""
         children, self.children = self.children, {}
         self.metric = None
         self._tally = None
         for child in children.values():
-            child._take_apart()
+            child.take_apart()
 
     def walk(self, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Scope]]:
         """This node and all below it, parents first, children by name, with their paths.

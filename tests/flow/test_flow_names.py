@@ -357,3 +357,69 @@ def test_a_removed_endpoint_gets_nothing_and_a_new_one_its_share() -> None:
     assert len(old) == before[0]
     assert len(fresh) == pytest.approx(len(kept) - before[1], abs=12)
     world.check()
+
+
+# -- names in metrics -------------------------------------------------------------------------------------------------
+
+UNKNOWN = "rt/out/service/unknown"
+
+
+def test_p6_names_that_lead_nowhere_share_one_in_the_metrics() -> None:
+    """P6: made-up hosts are counted together, by their reasons, and leave no names behind."""
+    world = World()
+    world.serving()
+    for host in ("a", "b", "c"):
+        assert world.get(host=host).status == 502
+    world.get()
+
+    shown = {name.split("/")[3] for name in world.metrics() if name.startswith("rt/out/service/")}
+    assert shown == {"unknown", "svc"}
+    assert (world.metric(f"{UNKNOWN}/requests"), world.metric(f"{UNKNOWN}/failures")) == (3, 3)
+    assert world.metric(f"{UNKNOWN}/failures/name-negative") == 3
+    assert world.metric("rt/out/service/svc/web/requests") == 1
+    world.check()
+
+
+def test_p6_a_name_that_becomes_known_brings_its_past_along() -> None:
+    """From then on it has its own name, for good, even if what it was bound to goes away; a reload changes nothing."""
+    world = World(config())
+    assert world.get(host="late").status == 502
+    before = world.metric("rt/out/service/svc/late/requests")
+    world.name("late", world.endpoint())
+    served = world.get(host="late").status
+    world.apply(config() + "# changed\n")
+    world.set_dtab("/svc => /#/other")
+    after = world.get(host="late").status
+
+    assert (before, served, after) == (0, 200, 502)
+    late = "rt/out/service/svc/late"
+    assert (world.metric(f"{late}/requests"), world.metric(f"{late}/failures")) == (3, 2)
+    assert world.metric(f"{UNKNOWN}/requests") == 1
+    world.check()
+
+
+def test_p6_what_waits_for_a_binding_is_pending_of_the_unknown() -> None:
+    """Nobody knows yet whether there is such a name; those who wait for it are seen nevertheless."""
+    world = World()
+    world.namer.set("/web", PENDING)
+    calls = [world.caller().request() for _ in range(3)]
+    world.run(1)
+    waiting = world.metric(f"{UNKNOWN}/pending")
+    world.name("web", world.endpoint())
+    world.finish(*calls)
+
+    assert (waiting, world.metric(f"{UNKNOWN}/pending"), world.metric(f"{UNKNOWN}/requests")) == (3, 0, 0)
+    assert world.metric("rt/out/service/svc/web/requests") == 3
+    world.check()
+
+
+def test_p6_strangers_are_forgotten_with_their_stacks() -> None:
+    """Nothing is kept of a name that was never bound once its stack has gone."""
+    world = World(config(router="bindingCache: {paths: 2}"))
+    world.serving()
+    for number in range(20):
+        world.get(host=f"made-up-{number}")
+
+    assert len(world.router().services._strangers) <= 2
+    assert world.metric(f"{UNKNOWN}/requests") == 20
+    world.check()

@@ -275,7 +275,7 @@ def park_too_many(stage: Stage, client: RawClient) -> Response:
         parked = [stack.enter_context(stage.mesh.client("paths")) for _ in range(1000)]
         for each in parked:
             each.send(data)
-        name = "rt/paths/service/svc/silent/x/pending"
+        name = "rt/paths/service/unknown/pending"
         stage.mesh.wait_metric(name, lambda pending: pending >= 1000)
         client.send(data)
         return client.response()
