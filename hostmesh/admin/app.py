@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hostmesh.admin.body import read_body, replay
+from hostmesh.admin.certificates import CertificatePages
 from hostmesh.admin.control import ControlPages
 from hostmesh.admin.explain import ExplainPages
 from hostmesh.admin.journal import JournalPages
@@ -47,6 +48,7 @@ class AdminApp:
                 *metrics.pages(),
                 *self._names.pages(),
                 *JournalPages(view).pages(),
+                *CertificatePages(view).pages(),
                 Page("/admin", self._index, "this list"),
                 Page("/admin/index.txt", self._index, "this list"),
             ]

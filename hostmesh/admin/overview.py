@@ -9,6 +9,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hostmesh.admin.certificates import certificates_table
 from hostmesh.admin.markup import document
 from hostmesh.admin.overview_rows import Row, Section, router_sections
 from hostmesh.admin.pages import Page
@@ -86,6 +87,8 @@ class OverviewPages:
                 await trio.lowlevel.checkpoint()
         if not self._view.routers:
             parts.append("<p>No router is configured.</p>")
+        if wanted is None:
+            parts.append(certificates_table(list(self._view.certificates())))
         return document("hostmesh", _state(self._view), "".join(parts), _SCRIPT)
 
 
@@ -101,9 +104,8 @@ def _state(view: View) -> str:
         state += f": {health.reason}"
     style = "" if health.ready else ' class="bad"'
     recent = '<a href="requests">recent requests</a>' if "/requests" in view.admin_routes else ""
-    return (
-        f'<div><span{style}>{escape(state)}</span>{facts}<span id="state" class="soft"></span>{recent}</div>'
-    )
+    alarms = "".join(f'<p class="bad">{escape(alarm)}</p>' for alarm in view.alarms())
+    return f'<div><span{style}>{escape(state)}</span>{facts}<span id="state" class="soft"></span>{recent}</div>{alarms}'
 
 
 def _router(router: RouterView, sections: dict[str, Section]) -> str:

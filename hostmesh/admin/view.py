@@ -96,6 +96,28 @@ class JournalView(Protocol):
         ...
 
 
+@frozen(kw_only=True)
+class CertificateView:
+    """One certificate, CA or revocation list that is in use, and how the file it came from does."""
+
+    kind: str
+    """``certificate``, ``ca`` or ``crl``."""
+    file: str
+    name: str
+    serial: str | None
+    """Lower case hex."""
+    not_after: float
+    """Seconds since the epoch."""
+    days: float
+    """Left of its life, below 0 after its end."""
+    loaded: float
+    """When it was read, in seconds since the epoch."""
+    alarm: str | None
+    """Why something older than the file is in use, or what is in use cannot serve."""
+    notes: tuple[str, ...]
+    """What works and should not be left so."""
+
+
 @frozen
 class Readiness:
     """Whether this host should be given new traffic."""
@@ -135,6 +157,10 @@ class View:
     """Pages of telemeters by path."""
     journals: Mapping[str, JournalView] = field(factory=dict)
     """Journals besides those of the namers."""
+    certificates: Callable[[], Iterable[CertificateView]] = tuple
+    """What TLS shows and trusts; empty without TLS."""
+    alarms: Callable[[], Iterable[str]] = tuple
+    """What somebody should mend now, in a sentence each."""
     server_info: Callable[[], Mapping[str, object]] = dict
     """Version, start time, config file, Python: who is this."""
     loop: Callable[[], Mapping[str, float | int]] = dict

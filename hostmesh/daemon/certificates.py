@@ -20,7 +20,7 @@ from hostmesh.base.var import Var
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.policies import STATIC, Policy
 from hostmesh.config.tls import CertificateFiles, ClientTlsConfig, ServerTlsConfig
-from hostmesh.daemon.pem_content import DAY_S, Content, read_pair, read_trust
+from hostmesh.daemon.pem_content import Content, read_pair, read_trust
 from hostmesh.daemon.pem_files import SETTLE_S, PemFiles, Watching
 from hostmesh.protocol.tls.credentials import CredentialError
 
@@ -271,7 +271,7 @@ class Certificates:
     def _count(self, scope: Scope, part: PemFiles[Any], path: str) -> None:
         def days_left() -> float:
             wall = self._watching.env.wall()
-            return min(item.left(wall) for item in part.value.items if item.path == path) / DAY_S
+            return min(item.days(wall) for item in part.value.items if item.path == path)
 
         scope.gauge("days_to_expiry", days_left)
         scope.gauge("alarm", lambda: float(part.trouble is not None))

@@ -54,6 +54,10 @@ class Item:
         """Seconds of life that are left at ``wall`` (seconds since the epoch); negative after its end."""
         return self.not_after.timestamp() - wall
 
+    def days(self, wall: float) -> float:
+        """The same in days."""
+        return self.left(wall) / DAY_S
+
     def is_ending(self, wall: float) -> bool:
         """Whether it is time to warn."""
         life = self.not_after.timestamp() - self.not_before.timestamp()

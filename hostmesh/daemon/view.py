@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hostmesh import __version__
-from hostmesh.admin.view import AdminRoute, Identified, Readiness, RouterView, Unidentified, View
+from hostmesh.admin.view import (
+    AdminRoute,
+    CertificateView,
+    Identified,
+    Readiness,
+    RouterView,
+    Unidentified,
+    View,
+)
 from hostmesh.base.errors import MeshError
 from hostmesh.base.var import Ok
 from hostmesh.config.plugin_files import loaded
@@ -119,6 +127,28 @@ def router_view(daemon: Daemon, router: Router) -> RouterView:
     )
 
 
+def certificate_views(daemon: Daemon) -> list[CertificateView]:
+    """Every certificate, CA and revocation list that is in use."""
+    if not daemon.shared.has_certificates:
+        return []
+    wall = daemon.env.wall()
+    return [
+        CertificateView(
+            kind=item.kind,
+            file=item.path,
+            name=item.name,
+            serial=None if item.serial is None else f"{item.serial:x}",
+            not_after=item.not_after.timestamp(),
+            days=item.days(wall),
+            loaded=part.loaded,
+            alarm=part.trouble,
+            notes=tuple(part.notes()),
+        )
+        for part in daemon.shared.certificates.parts()
+        for item in part.value.items
+    ]
+
+
 def fill_view(daemon: Daemon) -> View:
     """The view of a running daemon; everything in it follows reloads."""
     pump = daemon.shared.pump
@@ -153,6 +183,8 @@ def fill_view(daemon: Daemon) -> View:
         health=health,
         admin_routes=LiveRoutes(daemon),
         journals={"resolver": daemon.shared.resolver.journal},
+        certificates=lambda: certificate_views(daemon),
+        alarms=lambda: daemon.shared.certificates.alarms() if daemon.shared.has_certificates else (),
         server_info=server_info,
         loop=pump.statistics,
     )
