@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -40,7 +42,8 @@ from hostmesh.plugin import (
     endpoint_of,
 )
 from hostmesh.registry.polled import RETRY_MAX_S, cause_of
-from hostmesh.registry.tls_context import client_context
+from hostmesh.registry.tls_context import ClientContexts, sni_of
+from hostmesh.registry.tls_trouble import tls_error, told
 from namer.marathon_format import app_ids, name_in, places
 
 ANSWER_S = 5.0
@@ -72,7 +75,18 @@ class MarathonNamer(PolledNamer):
         self._config = config
         self._host, self._port = config.master()
         self._draw = deps.env.rng(f"marathon{deps.prefix.show()}")
+        tls = config.tls
+        self._contexts: ClientContexts | None = None
+        self._extra: dict[str, Any] = {}
+        if tls is not None and tls.enabled:
+            name = tls.common_name or self._host
+            self._contexts = ClientContexts(tls, name, deps.report, registry=f"{self._host}:{self._port}")
+            if (sni := sni_of(name)) is not None:
+                self._extra = {"extensions": {"sni_hostname": sni}}
         self._client: httpx.AsyncClient | None = None
+        self._context: ssl.SSLContext | None = None
+        self._in_use: dict[httpx.AsyncClient, int] = {}
+        """Requests under way; a client of old certificates is closed after its last."""
         self._stop: Callable[[], None] | None = None
         self._changed = trio.Event()
         self.apps: Var[State[frozenset[tuple[str, ...]]]] = Var(
@@ -191,10 +205,7 @@ class MarathonNamer(PolledNamer):
             await trio.sleep(next(delays) * (0.5 + 0.5 * self._draw.random()))
 
     async def _read_events(self) -> None:
-        headers = {"Accept": "text/event-stream"}
-        async with self._http().stream(
-            "GET", self._url("/v2/events"), headers=headers, **self._extra
-        ) as answer:
+        async with self._answer("/v2/events", Accept="text/event-stream") as answer:
             answer.raise_for_status()
             self.is_streaming = True
             # What has happened before the stream began is in no event.
@@ -231,36 +242,58 @@ class MarathonNamer(PolledNamer):
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                     await self._client.aclose()
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            tls = self._config.tls
-            verify: Any = client_context(tls) if tls is not None and tls.enabled else False
-            credential = os.environ.get(CREDENTIAL)
-            headers = {}
-            if credential:
-                encoded = b64encode(credential.encode()).decode() if ":" in credential else credential
-                headers["Authorization"] = f"Basic {encoded}"
-            # No proxies from the environment: the registry is where the configuration says.
-            self._client = httpx.AsyncClient(timeout=None, trust_env=False, verify=verify, headers=headers)
+    @asynccontextmanager
+    async def _answer(self, target: str, **headers: str) -> AsyncIterator[httpx.Response]:
+        """The head of an answer; its body is to be read inside. ConnectError tells why there was no TLS."""
+        client = await self._http()
+        self._in_use[client] = self._in_use.get(client, 0) + 1
+        try:
+            async with client.stream("GET", self._url(target), headers=headers, **self._extra) as answer:
+                yield answer
+        except httpx.TransportError as error:
+            refused = tls_error(error)
+            if refused is None:
+                raise
+            raise ConnectionError(f"no TLS with {self._host}:{self._port}: {told(refused, 'the master')}") from error
+        finally:
+            self._in_use[client] -= 1
+            if not self._in_use[client]:
+                del self._in_use[client]
+                if client is not self._client:
+                    await client.aclose()
+
+    async def _http(self) -> httpx.AsyncClient:
+        """The client; another one when certificates have changed, since a client keeps what it began with."""
+        context: ssl.SSLContext | None = None
+        if self._contexts is not None:
+            context = await trio.to_thread.run_sync(self._contexts.current)
+        if self._client is None or context is not self._context:
+            old, self._client = self._client, self._new_client(context)
+            self._context = context
+            if old is not None and old not in self._in_use:
+                await old.aclose()
         return self._client
 
-    @property
-    def _extra(self) -> dict[str, Any]:
-        tls = self._config.tls
-        if tls is None or not tls.enabled or not tls.common_name:
-            return {}
-        return {"extensions": {"sni_hostname": tls.common_name}}
+    def _new_client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
+        headers = {}
+        credential = os.environ.get(CREDENTIAL)
+        if credential:
+            encoded = b64encode(credential.encode()).decode() if ":" in credential else credential
+            headers["Authorization"] = f"Basic {encoded}"
+        # No proxies from the environment: the registry is where the configuration says. Nothing is verified in plain
+        # text; with TLS the context says what is.
+        verify: Any = False if context is None else context
+        return httpx.AsyncClient(timeout=None, trust_env=False, verify=verify, headers=headers)
 
     def _url(self, target: str) -> str:
-        tls = self._config.tls
-        scheme = "https" if tls is not None and tls.enabled else "http"
+        scheme = "http" if self._contexts is None else "https"
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{scheme}://{host}:{self._port}{self._config.uri_prefix}{target}"
 
     async def _get(self, target: str, *, absent: bool = False) -> Any:
         """The JSON at a path; None if ``absent`` and it is 404. ValueError for what is not JSON, too long, or an
         error."""
-        async with self._http().stream("GET", self._url(target), **self._extra) as answer:
+        async with self._answer(target) as answer:
             if absent and answer.status_code == 404:
                 return None
             if answer.status_code != 200:

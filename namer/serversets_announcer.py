@@ -10,7 +10,7 @@ import trio
 from attrs import field, frozen
 
 from hostmesh.base.backoff import Decorrelated
-from hostmesh.plugin import Millis, Path
+from hostmesh.plugin import ClientTlsConfig, Millis, Path
 from hostmesh.registry.announcer import WITHDRAW_S, AnnouncerConfig, AnnouncerDeps
 from hostmesh.registry.zk_place import NoNodeError, UnreadableError
 from hostmesh.registry.zookeeper import Ensemble, ensemble_of
@@ -141,7 +141,7 @@ class ServersetsAnnouncer:
         self.is_private = config.auth_info is not None
         self.ensemble = ensemble_of(
             deps.shared,
-            place_of(config.zk_addrs, config.auth_info, config.session_timeout_ms),
+            place_of(config.zk_addrs, config.auth_info, config.session_timeout_ms, config.tls),
             deps.env,
             deps.report,
         )
@@ -186,6 +186,10 @@ class ServersetsAnnouncerConfig(AnnouncerConfig):
     auth_info: ZkAuth | None = None
     """*hostmesh* Credentials. With them only we may change our members, and everybody may read them. Default: none, and
     everybody may change them."""
+
+    tls: ClientTlsConfig | None = None
+    """*hostmesh* TLS to the servers' ``secureClientPort``. ``commonName: "{host}"`` stands for each server's own
+    name in ``zkAddrs``."""
 
     def check(self) -> list[str]:
         problems = [*super().check(), *check_place(self.zk_addrs, self.session_timeout_ms)]

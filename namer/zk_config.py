@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from hostmesh.plugin import Millis, NamerConfig, Port
+from hostmesh.plugin import ClientTlsConfig, Millis, NamerConfig, Port
 from hostmesh.registry.zk_place import DEFAULT_PORT, Place
 
 MIN_SESSION_MS = 1000
@@ -32,13 +32,20 @@ class ZkAuth:
     """The credential: ``user:password`` for ``digest``."""
 
 
-def place_of(addrs: tuple[ZkAddr, ...], auth: ZkAuth | None, session_timeout_ms: int) -> Place:
+def place_of(
+    addrs: tuple[ZkAddr, ...],
+    auth: ZkAuth | None,
+    session_timeout_ms: int,
+    tls: ClientTlsConfig | None = None,
+) -> Place:
     """The ensemble that a configuration names. The order of servers is kept but has no meaning: one is chosen at
     random."""
     return Place(
         tuple((addr.host, addr.port) for addr in addrs),
         () if auth is None else ((auth.scheme, auth.auth),),
         session_timeout_ms / 1000,
+        tls=tls if tls is not None and tls.enabled else None,
+        server_name=None if tls is None else tls.common_name,
     )
 
 
@@ -77,9 +84,13 @@ class ZkNamerConfig(NamerConfig):
     auth_info: ZkAuth | None = None
     """*hostmesh* Credentials for nodes with access control lists. Default: none."""
 
+    tls: ClientTlsConfig | None = None
+    """*hostmesh* TLS to the servers' ``secureClientPort``. ``commonName: "{host}"`` stands for each server's own
+    name in ``zkAddrs``."""
+
     def check(self) -> list[str]:
         return [*super().check(), *check_place(self.zk_addrs, self.session_timeout_ms)]
 
     @property
     def place(self) -> Place:
-        return place_of(self.zk_addrs, self.auth_info, self.session_timeout_ms)
+        return place_of(self.zk_addrs, self.auth_info, self.session_timeout_ms, self.tls)

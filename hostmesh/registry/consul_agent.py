@@ -21,7 +21,8 @@ from attrs import frozen
 from hostmesh.base.backoff import Decorrelated
 from hostmesh.naming.addr import AddrBound, AddrPending, Endpoint
 from hostmesh.registry.consul_transport import ANSWER_S, Client, Transport, Unreachable
-from hostmesh.registry.tls_context import TlsSettings, client_context
+from hostmesh.registry.tls_context import ClientContexts, TlsSettings, sni_of
+from hostmesh.registry.tls_trouble import tls_error, told
 
 if TYPE_CHECKING:
     from random import Random
@@ -84,7 +85,11 @@ class Agent:
         self._report = report
         self._probe_every_s = probe_every_s
         self._addr = resolver.resolve(address.host, address.port)
-        self._context: ssl.SSLContext | None = None
+        self._contexts: ClientContexts | None = None
+        if address.tls is not None:
+            self._contexts = ClientContexts(
+                address.tls, address.server_name or address.host, report, registry=address.authority
+            )
         self.client = self._client(address.consistency)
         self._prober = self._client("default", probe_answer_s)
         self._used = trio.Event()
@@ -216,26 +221,28 @@ class Agent:
             except trio.TooSlowError:
                 failure = f"no connection to {endpoint.host} in {CONNECT_S:g} s"
             except trio.BrokenResourceError as error:
-                failure = f"TLS with {endpoint.host}: {error.__cause__ or error}"
-                self._context = None  # its files may have been replaced
-            except (OSError, ssl.CertificateError) as error:
+                cause = tls_error(error)
+                said = "it cut the connection" if cause is None else told(cause, "the agent")
+                failure = f"no TLS with {self.address.authority}: {said}"
+            except OSError as error:
                 self.is_gone = self.is_gone or _is_refusal(error)
                 failure = str(error)
         raise Unreachable(failure)
 
     async def _connect(self, endpoint: Endpoint) -> trio.abc.Stream:
-        tls = self.address.tls
-        if tls is not None and self._context is None:
-            self._context = await trio.to_thread.run_sync(client_context, tls)
+        context: ssl.SSLContext | None = None
+        if self._contexts is not None:
+            context = await trio.to_thread.run_sync(self._contexts.current)
         stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
         idle, every, count = KEEPALIVE_S
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
-        if self._context is None:
+        if context is None:
             return stream
-        secured = trio.SSLStream(stream, self._context, server_hostname=self.address.server_name)
+        name = self.address.server_name
+        secured = trio.SSLStream(stream, context, server_hostname=None if name is None else sni_of(name))
         try:
             await secured.do_handshake()
         except BaseException:

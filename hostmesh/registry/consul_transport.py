@@ -25,6 +25,8 @@ import consul.base
 import h11
 import trio
 
+from hostmesh.registry.tls_trouble import tls_error, told
+
 ANSWER_S = 5.0
 """For an answer that is not waited for, and the slack of one that is."""
 
@@ -288,6 +290,10 @@ class Transport(consul.base.HTTPClient):  # type: ignore[misc]  # the library is
         except trio.TooSlowError:
             raise consul.Timeout(f"no answer in {seconds:g} s") from None
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            # With TLS 1.3 a server judges our certificate after its own part of the handshake: we hear of it here.
+            refused = tls_error(error)
+            if refused is not None:
+                raise Unreachable(f"no TLS with {self._authority}: {told(refused, 'the agent')}") from None
             raise Unreachable(str(error.__cause__ or error)) from None
         except h11.RemoteProtocolError as error:
             raise Unreachable(f"expected HTTP/1.1: {error}") from None

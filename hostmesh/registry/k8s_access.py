@@ -9,9 +9,9 @@ import base64
 import binascii
 import os
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from attrs import field, frozen
@@ -19,6 +19,7 @@ from attrs import field, frozen
 from hostmesh.base.errors import ConfigError
 from hostmesh.registry.k8s_exec import ExecPlugins
 from hostmesh.registry.k8s_objects import items, mapping, text
+from hostmesh.registry.tls_context import VerifyingContext, with_file
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where the kubelet puts a pod's token and the server's CA."""
@@ -109,14 +110,16 @@ def access_of(
         return Access(
             url=f"https://{_bracketed(address)}:{number}",
             headers=_bearer_from(os.path.join(files, "token")),
-            context=_context(cafile=os.path.join(files, "ca.crt")),
+            context=_context(address, cafile=os.path.join(files, "ca.crt")),
         )
     if api.tls:
         headers: Callable[[], dict[str, str]] = dict
         if api.token_file is not None:
             headers = _bearer_from(api.token_file)
         return Access(
-            url=f"https://{_bracketed(host)}:{port}", headers=headers, context=_context(cafile=api.ca_file)
+            url=f"https://{_bracketed(host)}:{port}",
+            headers=headers,
+            context=_context(host, cafile=api.ca_file),
         )
     return Access(url=f"http://{_bracketed(host)}:{port}", headers=dict)
 
@@ -144,14 +147,19 @@ def _text_file(path: str) -> str:
 
 
 def _context(
-    *, cafile: str | None = None, cadata: str | None = None, insecure: bool = False
+    name: str, *, cafile: str | None = None, cadata: str | None = None, insecure: bool = False
 ) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=cafile, cadata=cadata)
-    # The CAs that cluster tools make lack extensions which later Pythons insist on.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    """One that verifies ``name``; the system's CAs count only where no others are given."""
+    context = VerifyingContext.of(None if insecure else name)
+    if cafile is not None:
+        try:
+            context.load_verify_locations(cafile=cafile)
+        except OSError as error:
+            raise OSError(f"{cafile}: {error.strerror or error}") from error
+    elif cadata is not None:
+        context.load_verify_locations(cadata=cadata)
+    elif not insecure:
+        context.load_default_certs()
     return context
 
 
@@ -177,7 +185,8 @@ def _from_kubeconfig(path: str, wanted: str | None, plugins: ExecPlugins) -> Acc
     tls = None
     if url.startswith("https://"):
         ca = _pem(entry, "certificate-authority", base, path)
-        tls = _context(cadata=ca, insecure=entry.get("insecure-skip-tls-verify") is True)
+        name = text(entry.get("tls-server-name")) or urlsplit(url).hostname or ""
+        tls = _context(name, cadata=ca, insecure=entry.get("insecure-skip-tls-verify") is True)
         certificate, key_pem = (
             _pem(user, "client-certificate", base, path),
             _pem(user, "client-key", base, path),
@@ -223,11 +232,7 @@ def _pem(entry: Mapping[str, Any], key: str, base: str, path: str) -> str | None
 
 
 def _load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    # OpenSSL's API here takes files only. Mode 0600, gone at once.
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-        file.write(f"{certificate}\n{key}\n")
-        file.flush()
-        context.load_cert_chain(file.name)
+    with_file(f"{certificate}\n{key}\n".encode(), context.load_cert_chain)
 
 
 def _credentials(user: Mapping[str, Any], base: str) -> Callable[[], dict[str, str]]:

@@ -26,6 +26,8 @@ from hostmesh.registry.k8s_access import Access, K8sApi, access_of
 from hostmesh.registry.k8s_exec import ExecPlugins
 from hostmesh.registry.k8s_objects import MAX_ANSWER, BadAnswerError, RefusedError, mapping, parsed, text
 from hostmesh.registry.k8s_watch import Watch
+from hostmesh.registry.tls_context import prepare
+from hostmesh.registry.tls_trouble import tls_error, told
 from hostmesh.registry.watched import Report, no_report
 
 if TYPE_CHECKING:
@@ -260,6 +262,8 @@ class K8sClient:
                     access = self._make_access()
                 else:
                     access = await trio.to_thread.run_sync(self._make_access, abandon_on_cancel=True)
+                if access.context is not None:
+                    await trio.to_thread.run_sync(prepare)
                 self._access = access
                 self._access_at = self.env.now()
             return access
@@ -380,6 +384,9 @@ def refusal(status: int, body: bytes) -> RefusedError:
 
 def cause_of(error: BaseException) -> str:
     """For people, in one line."""
+    refused = tls_error(error)
+    if refused is not None:
+        return f"no TLS: {told(refused, 'the API server')}"
     said = str(error).strip()
     name = type(error).__name__
     if isinstance(error, httpx.ReadTimeout | httpx.PoolTimeout | httpx.WriteTimeout):

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -29,9 +30,11 @@ from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.retry import KazooRetry
 from kazoo.security import make_acl
 
+from hostmesh.registry.tls_context import ClientContexts, Report, TlsSettings, sni_of
+from hostmesh.registry.tls_trouble import told
 from hostmesh.registry.usable import endpoint_of
 
-__all__ = ["LOST", "Client", "KazooNoNodeError", "make_acl"]
+__all__ = ["LOST", "Client", "Contexts", "KazooNoNodeError", "make_acl"]
 
 LOST = (ConnectionLoss, ConnectionClosedError, SessionExpiredError)
 """What a request gets when its connection or session ends."""
@@ -46,6 +49,10 @@ JITTER = 0.4
 """Between rounds over the servers: 0.7 s and 40 % of it is just below a second."""
 
 
+HOST = "{host}"
+"""In a name to verify: the server's name in the configuration."""
+
+
 class _NoWatcherError(ZookeeperError):  # type: ignore[misc]
     """There is no such watch, because it has just fired. kazoo ends its thread at a code it does not know."""
 
@@ -53,6 +60,31 @@ class _NoWatcherError(ZookeeperError):  # type: ignore[misc]
 
 
 EXCEPTIONS[_NoWatcherError.code] = _NoWatcherError
+
+
+class Contexts:
+    """TLS of an ensemble: one context for each name that its servers have. Used in kazoo's thread."""
+
+    def __init__(self, tls: TlsSettings, name: str, report: Report) -> None:
+        self._tls = tls
+        self._name = name
+        self._report = report
+        self._made: dict[str, ClientContexts] = {}
+
+    def secured(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
+        """TLS on a connection to ``host``, verified; kazoo by itself would take a certificate for any name."""
+        name = self._name.replace(HOST, host)
+        contexts = self._made.get(name)
+        if contexts is None:
+            contexts = self._made[name] = ClientContexts(self._tls, name, self._report, alpn=())
+        try:
+            sock.settimeout(CONNECT_S)
+            return contexts.current().wrap_socket(sock, server_hostname=sni_of(name))
+        except OSError as error:
+            sock.close()
+            said = told(error, host) if isinstance(error, ssl.SSLError) else str(error)
+            # kazoo repeats the second argument, in its log.
+            raise ConnectionError(errno.EPROTO, f"no TLS with {host}: {said}") from error
 
 
 class _TrioQueue:
@@ -72,8 +104,11 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
 
     name = "trio_handler"
 
-    def __init__(self, token: trio.lowlevel.TrioToken, *, wary: bool = False) -> None:
+    def __init__(
+        self, token: trio.lowlevel.TrioToken, *, wary: bool = False, tls: Contexts | None = None
+    ) -> None:
         super().__init__()
+        self._tls = tls
         self._wary = wary
         """Addresses that no service has are not dialled, whatever name they were found under."""
         self.callback_queue = self.completion_queue = _TrioQueue(token)
@@ -100,10 +135,20 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
             raise PermissionError(errno.EACCES, f"{host}:{port} is no address of a service")
         kwargs["timeout"] = min(kwargs.get("timeout") or CONNECT_S, CONNECT_S)
         self._socket = super().create_connection(*args, **kwargs)
+        if self._tls is not None:
+            self._socket = self._tls.secured(self._socket, kwargs["hostname"])
         self.accepted += 1
         if self.on_accept is not None:
             self.on_accept()
         return self._socket
+
+    def select(self, *args: Any, **kwargs: Any) -> Any:
+        # What TLS has decrypted and kazoo not read is nothing that the kernel knows of.
+        waiting = [each for each in args[0] if isinstance(each, ssl.SSLSocket) and each.pending()]
+        if not waiting:
+            return super().select(*args, **kwargs)
+        readable, writable, broken = super().select(*args[:3], 0)
+        return [*readable, *(each for each in waiting if each not in readable)], writable, broken
 
     def drop(self) -> None:
         """End the connection under kazoo, which reconnects and keeps its session.
@@ -112,7 +157,8 @@ class TrioHandler(SequentialThreadingHandler):  # type: ignore[misc]
         """
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                # Not the method of a TLS socket, which would leave kazoo reading without TLS.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class _RemoveWatches:
@@ -154,11 +200,12 @@ class Client(KazooClient):  # type: ignore[misc]
         auth: Iterable[tuple[str, str]],
         *,
         wary: bool = False,
+        tls: Contexts | None = None,
     ) -> None:
         self._warnings = _LastWarning()
         logger = logging.Logger("hostmesh.zookeeper", logging.WARNING)
         logger.addHandler(self._warnings)
-        handler = TrioHandler(trio.lowlevel.current_trio_token(), wary=wary)
+        handler = TrioHandler(trio.lowlevel.current_trio_token(), wary=wary, tls=tls)
         super().__init__(
             # Each twice: kazoo asks one after the other before it pauses, and the second time may be different.
             hosts=",".join([*hosts, *hosts]),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from hostmesh.registry.tls_context import TlsSettings
 
 DEFAULT_PORT = 2181
 
@@ -43,6 +46,11 @@ class Place:
     session_timeout_s: float = 10.0
     named_by_path: bool = False
     """A name, not the configuration, says where it is: servers at addresses that no service has are not asked (T2)."""
+
+    tls: TlsSettings | None = None
+    """How the servers are spoken to, at their ``secureClientPort``; None for plain text."""
+    server_name: str | None = None
+    """The name that their certificates must carry, with ``{host}`` for a server's own."""
 
     def show(self) -> str:
         """``host:port,host:port``, as ZooKeeper's tools write it."""

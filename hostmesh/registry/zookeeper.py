@@ -307,10 +307,13 @@ class Ensemble:
         """Keep a client until cancelled."""
         kazoo = await trio.to_thread.run_sync(_load)
         delay = RESTART_S
+        place = self.place
+        tls = None
+        if place.tls is not None:
+            tls = kazoo.Contexts(place.tls, place.server_name or kazoo.HOST, self._report)
         while True:
-            place = self.place
             client = kazoo.Client(
-                place.servers, place.session_timeout_s, place.auth, wary=place.named_by_path
+                place.servers, place.session_timeout_s, place.auth, wary=place.named_by_path, tls=tls
             )
             before = self.connects
             try:

@@ -72,8 +72,9 @@ class KubeServer:
             )
         )
         (self.folder / "tokens.csv").write_text(f'{ADMIN},admin,1,"system:masters"\n')
-        # A client certificate for kubeconfig users.
-        client = ca.issue_cert(common_name="cert-user", organization_name="system:masters")
+        # A client certificate for kubeconfig users. Without an alternative name trustme writes an empty critical list,
+        # which Go refuses.
+        client = ca.issue_cert("user.test", common_name="cert-user", organization_name="system:masters")
         (self.folder / "client.key").write_bytes(client.private_key_pem.bytes())
         (self.folder / "client.crt").write_bytes(client.cert_chain_pems[0].bytes())
         self.write_kubeconfig(self.folder / "kubeconfig", {"token": ADMIN})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from hostmesh.base.var import Failed
 from hostmesh.registry.k8s_client import K8sClient
 from tests.k8s_world import K8sApi, K8sWorld, in_folder
 from tests.servers.kube_server import READ_CORE, READ_SLICES, KubeServer, kube_server
+from tests.tls_files import TlsFiles
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +242,86 @@ def test_a_kubeconfig_names_a_program_for_its_token(server: KubeServer, tmp_path
         name.close()
 
     world.run(test)
+
+
+# A handshake that is cancelled leaves its socket to the collector (httpcore), and here handshakes follow each other.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("wrong-ca", "the API server's certificate is signed by a CA that is not among the trusted ones"),
+        ("wrong-name", "expected shop.mesh; see docs/tls.md"),
+        ("wrong-certificate", "401"),
+        ("no-ca-file", "nowhere.crt"),
+    ],
+    ids=["X1-wrong-ca", "X1-wrong-name", "X1-wrong-certificate", "X1-no-ca-file"],
+)
+def test_a_server_is_not_taken_unverified(
+    server: KubeServer, tmp_path: Path, tls_files: TlsFiles, case: str, said: str
+) -> None:
+    """The name is Failed, with a cause that says what is wrong."""
+    entry = {"server": server.url, "certificate-authority": str(server.folder / "ca.crt")}
+    user = {
+        "client-certificate": str(server.folder / "client.crt"),
+        "client-key": str(server.folder / "client.key"),
+    }
+    match case:
+        case "wrong-ca":
+            entry["certificate-authority"] = str(tls_files.other_ca)
+        case "wrong-name":
+            entry["tls-server-name"] = "shop.mesh"
+        case "wrong-certificate":
+            user = {
+                "client-certificate": str(tls_files.other.cert),
+                "client-key": str(tls_files.other.key),
+            }
+        case _:
+            entry["certificate-authority"] = str(tmp_path / "nowhere.crt")
+    config = server.write_kubeconfig(tmp_path / "kubeconfig", user)
+    config.write_text(config.read_text().replace(json.dumps(cluster_of(config)), json.dumps(entry)))
+    world = K8sWorld(tmp_path, api=K8sApi(kubeconfig=str(config)))
+
+    async def test(_world: object) -> None:
+        name = world.follow("/default/http/unverified")
+        await world.until(lambda: isinstance(name.tree, Failed) and said in name.tree.cause)
+        name.close()
+
+    world.run(test)
+    gc.collect()
+
+
+def cluster_of(config: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(config.read_text())["clusters"][0]["cluster"]
+    return found
+
+
+# A handshake that is cancelled leaves its socket to the collector (httpcore), and here handshakes follow each other.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_client_certificate_rotates(server: KubeServer, tmp_path: Path, tls_files: TlsFiles) -> None:
+    """A pair that the server refuses is replaced, and the CA that was wrong; both are used without a restart."""
+    server.put_slice("rotating-1", "rotating", [("10.1.9.7", 8080)])
+    ca, certificate, key = tmp_path / "ca.crt", tmp_path / "client.crt", tmp_path / "client.key"
+    for source, target in (
+        (tls_files.other_ca, ca),
+        (tls_files.other.cert, certificate),
+        (tls_files.other.key, key),
+    ):
+        shutil.copy(source, target)
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    config = server.write_kubeconfig(tmp_path / "kubeconfig", user)
+    entry = {"server": server.url, "certificate-authority": str(ca)}
+    config.write_text(config.read_text().replace(json.dumps(cluster_of(config)), json.dumps(entry)))
+    world = K8sWorld(tmp_path, api=K8sApi(kubeconfig=str(config)))
+
+    async def test(_world: object) -> None:
+        name = world.follow("/default/http/rotating")
+        await world.until(lambda: isinstance(name.tree, Failed) and "among the trusted" in name.tree.cause)
+        shutil.copy(server.folder / "ca.crt", ca)
+        await world.until(lambda: isinstance(name.tree, Failed) and "401" in name.tree.cause)
+        shutil.copy(server.folder / "client.key", key)
+        shutil.copy(server.folder / "client.crt", certificate)
+        await world.until(lambda: name.ports == [8080], seconds=10)
+        name.close()
+
+    world.run(test)
+    gc.collect()

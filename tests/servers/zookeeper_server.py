@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
@@ -22,6 +23,27 @@ from tests.wire.harness import free_port
 
 TICK_MS = 200
 """Small, because sessions may not be shorter than two ticks."""
+
+
+@frozen
+class Secure:
+    """A second port of a server, with TLS: PEM files, of which ``store`` holds the key and the chain."""
+
+    port: int
+    store: Path
+    ca: Path
+    demands: bool = True
+    """Clients have to show a certificate of ``ca``."""
+
+    def config(self) -> str:
+        return (
+            f"secureClientPort={self.port}\nsecureClientPortAddress=127.0.0.1\n"
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+            "authProvider.x509=org.apache.zookeeper.server.auth.X509AuthenticationProvider\n"
+            f"ssl.keyStore.location={self.store}\nssl.keyStore.type=PEM\n"
+            f"ssl.trustStore.location={self.ca}\nssl.trustStore.type=PEM\n"
+            f"ssl.clientAuth={'need' if self.demands else 'none'}\nssl.hostnameVerification=false\n"
+        )
 
 
 class ZooKeeperServer:
@@ -39,6 +61,7 @@ class ZooKeeperServer:
         number: int = 1,
         peers: tuple[tuple[int, int], ...] = (),
         link: Link | None = None,
+        secure: Secure | None = None,
     ) -> None:
         self.command = required(zookeeper)
         self.prefix = () if link is None else link.prefix
@@ -58,7 +81,7 @@ class ZooKeeperServer:
             f"clientPort={self.port}\nclientPortAddress={listen}\nadmin.enableServer=false\n"
             "minSessionTimeout=400\nmaxSessionTimeout=60000\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n"
             # fsync of every write costs tens of milliseconds on a busy disk, and nothing here is to survive power loss.
-            "forceSync=no\n"
+            "forceSync=no\n" + ("" if secure is None else secure.config())
         )
 
     def __enter__(self) -> ZooKeeperServer:
