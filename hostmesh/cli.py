@@ -72,11 +72,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add_certs(commands, epilog=EXIT_CODES)
     demo = add("demo", "run a router with two small services to play with")
-    demo.add_argument(
+    what = demo.add_mutually_exclusive_group()
+    what.add_argument(
         "--fault", action="store_true", help="make one replica slow, and watch it being avoided"
+    )
+    what.add_argument(
+        "--mtls", action="store_true", help="two hosts instead of one, and mutual TLS between them"
     )
     demo.add_argument("--port", type=int, default=4140, help="where the router listens (4140)")
     demo.add_argument("--admin-port", type=int, default=9990, help="where admin listens (9990)")
+    demo.add_argument("--incoming-port", type=int, default=4141, help="where host B of --mtls listens (4141)")
     return top
 
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import frozen
 
@@ -30,6 +31,11 @@ bearable.
 
 ROUTER_PORT = 4140
 ADMIN_PORT = 9990
+
+Serve: TypeAlias = Callable[[Path, Callable[[], None]], int]
+"""Runs a linker on a configuration file: calls its second argument once when its ports answer, and returns an exit
+status when it has drained.
+"""
 
 CONFIG = """\
 # The configuration of `hostmesh demo`: every service is a file of endpoints under rootDir.
@@ -178,8 +184,27 @@ def banner(replicas: list[Replica], *, fault: bool, port: int, admin: int, folde
     return "\n".join(lines)
 
 
+def run_replicas(
+    stack: ExitStack, endpoints: Path, say: Callable[[str], object], *, fault: bool = False
+) -> list[Replica]:
+    """Start the replicas of all services and write their endpoint files into a new directory.
+
+    They end with ``stack``; ``say`` hears of one that ends before. With ``fault`` the last one of ``web`` is slow.
+    """
+    endpoints.mkdir()
+    replicas: list[Replica] = []
+    for service in SERVICES:
+        for n in range(1, REPLICAS + 1):
+            delay = FAULT_SECONDS if fault and (service, n) == (SERVICES[0], REPLICAS) else 0.0
+            replicas.append(start_replica(f"{service}-{n}", delay))
+            stack.callback(replicas[-1].close)
+    register(endpoints, replicas)
+    stack.callback(Watch(replicas, say).close)
+    return replicas
+
+
 def demo(
-    serve: Callable[[Path, Callable[[], None]], int],
+    serve: Serve,
     *,
     fault: bool = False,
     port: int = ROUTER_PORT,
@@ -188,21 +213,12 @@ def demo(
 ) -> int:
     """Run the demo until ``serve`` returns, and return what it returned.
 
-    ``serve(file, ready)`` runs a linker on that configuration file: it calls ``ready`` once when its ports answer,
-    and returns an exit status when it has drained. The replicas end with this call, whichever way it ends.
+    The replicas end with this call, whichever way it ends.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostmesh-demo-")))
         endpoints = folder / "disco"
-        endpoints.mkdir()
-        replicas: list[Replica] = []
-        for service in SERVICES:
-            for n in range(1, REPLICAS + 1):
-                delay = FAULT_SECONDS if fault and (service, n) == (SERVICES[0], REPLICAS) else 0.0
-                replicas.append(start_replica(f"{service}-{n}", delay))
-                stack.callback(replicas[-1].close)
-        register(endpoints, replicas)
-        stack.callback(Watch(replicas, say).close)
+        replicas = run_replicas(stack, endpoints, say, fault=fault)
         file = folder / "demo.yaml"
         file.write_text(demo_config(str(endpoints), port=port, admin=admin))
         hello = banner(replicas, fault=fault, port=port, admin=admin, folder=folder)
@@ -214,7 +230,7 @@ def demo(
 
 
 def main_demo(args: argparse.Namespace) -> int:
-    """The command: ``--fault``, ``--port`` and ``--admin-port``."""
+    """The command: ``--fault`` or ``--mtls``, ``--port``, ``--incoming-port`` and ``--admin-port``."""
     from hostmesh.config.load import load, read_file
     from hostmesh.daemon.run import run_config
 
@@ -224,6 +240,10 @@ def main_demo(args: argparse.Namespace) -> int:
             raise ConfigError("\n".join(report.mistake_lines()))
         return run_config(config, str(file), on_ready=ready)
 
+    if args.mtls:
+        from hostmesh.daemon.demo_mtls import demo_mtls
+
+        return demo_mtls(serve, port=args.port, incoming=args.incoming_port, admin=args.admin_port, say=tell)
     return demo(serve, fault=args.fault, port=args.port, admin=args.admin_port, say=tell)
 
 
