@@ -215,6 +215,8 @@ def client_settings_of(params: ClientParams) -> ClientSettings:
         keep_alive=sockets.keep_alive,
         enable_probation=bool(getattr(params.load_balancer, "enable_probation", False)),
     )
+    if params.forward_client_cert:
+        settings = evolve(settings, forward_client_cert=True)
     if isinstance(params, HttpClientParams | H2ClientParams) and params.protocol == "h2":
         settings = evolve(settings, http2=True, h2=h2_settings_of(params))
     if pool is not None:
@@ -265,6 +267,7 @@ def server_settings_of(
         tunnel_idle=config.tunnel_idle_time_ms / 1000,
         h2_engine=router.h2_engine,
         tls=server_tls_of(shared, config.tls),
+        announcers=announcers_of(config),
     )
     if isinstance(config, H2ServerConfig):
         settings = evolve(settings, h2=server_h2_settings_of(config))
@@ -289,6 +292,13 @@ def server_settings_of(
             compression_level=router.compression_level,
         )
     return settings
+
+
+def announcers_of(config: ListenerConfig) -> Announcers | None:
+    """Whom the PROXY headers of a listener's callers are believed from; None if there are to be none."""
+    if not config.proxy_protocol:
+        return None
+    return Announcers(tuple(ip_network(network) for network in config.proxy_protocol_from))
 
 
 def server_tls_of(shared: Shared, config: ServerTlsConfig | None) -> ServerTls | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.protocol.h1_message import ResponseHead
+    from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import Transport
@@ -50,6 +51,11 @@ class CallerConnection:
     @property
     def peer(self) -> tuple[str, int]:
         return self._transport.peer
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        """Whom the caller has proved to be, over TLS."""
+        return self._transport.identity
 
     @property
     def local(self) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from hostmesh.protocol.h1_write import request_head
 from hostmesh.protocol.h2.connect import check_accept, key_lines
 from hostmesh.protocol.tls.failures import lost_reason
 from hostmesh.protocol.upgrade import SWITCHING, switched_to, upgrade_lines
+from hostmesh.proxy.branch import client_cert_line
 from hostmesh.proxy.tunnel import Handover, open_tunnel
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ClientSession:
         head = ex.head
         branch = ex.branch
         assert branch is not None
-        if head.plain and ex.simple and not ex.drop:
+        if head.plain and ex.simple and not ex.drop and not branch.certifies:
             data = b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
                 head.method,
                 ex.target or head.target,
@@ -115,6 +116,7 @@ class ClientSession:
             ex.attached(self)
 
     def _head_and_body(self, ex: Exchange, lines: bytes, host: bytes | None = None) -> bytes:
+        lines += client_cert_line(ex)
         if ex.upgrade is not None:
             ex.upgrade_key, missing = key_lines(ex.head, ex.upgrade, ex.router.trace_rng)
             lines += upgrade_lines(ex.upgrade) + missing

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hostmesh.protocol.h1_message import RequestHead, ResponseHead
     from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.forwarded import Party
     from hostmesh.proxy.h2_caller import H2CallerSession
     from hostmesh.proxy.tunnel import Handover, Tunnel
@@ -83,6 +84,10 @@ class H2CallerStream:
     @property
     def peer(self) -> tuple[str, int]:
         return self._session.peer
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        return self._session.identity
 
     def parties(self, router: str, rng: Random) -> tuple[Party, Party]:
         return self._session.parties(router, rng)

@@ -21,6 +21,7 @@ from hostmesh.protocol.h2.engine import (
 )
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import line_pairs, request_pairs, trailer_pairs
+from hostmesh.proxy.branch import client_cert_line
 from hostmesh.proxy.h2_client_life import H2ClientLife
 from hostmesh.proxy.h2_client_stream import H2EndpointStream
 from hostmesh.proxy.h2_sending import Sending
@@ -106,6 +107,8 @@ class H2ClientSession(H2ClientLife):
             drop=ex.drop,
         )
         pairs += branch.pairs
+        if branch.certifies:
+            pairs += line_pairs(client_cert_line(ex))
         pairs += ex.trace_pairs or line_pairs(ex.trace)
         if not self.streams:
             now = self._loop.now()

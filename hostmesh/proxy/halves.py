@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.protocol.h1_head import ResponseHead
+    from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.forwarded import Party
     from hostmesh.proxy.tunnel import Handover, Tunnel
@@ -20,6 +21,9 @@ class CallerHalf(Protocol):
 
     @property
     def peer(self) -> tuple[str, int]: ...
+
+    @property
+    def identity(self) -> PeerIdentity | None: ...
 
     def parties(self, router: str, rng: Random) -> tuple[Party, Party]: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from hostmesh.base.reasons import TLS_REASONS
 from hostmesh.proxy.grpc_methods import code_of
 from hostmesh.telemetry.record import Record, RecordSink
 
@@ -58,6 +59,7 @@ class Recorder:
         branch = ex.branch
         response = ex.response
         peer = ex.caller.peer
+        identity = ex.caller.identity
         endpoint = ex.last_endpoint
         error = ex.error
         total = micros / 1e6
@@ -91,6 +93,8 @@ class Recorder:
             endpoint_time=ex.ttfb or 0.0,
             trace_id=ex.reqid.decode("ascii"),
             grpc_status=int(code_of(ex)) if ex.is_grpc else None,
+            identity="" if identity is None else identity.name,
+            detail=_detail(error),
         )
 
     def refused(self, server: Server, session: Counterpart, error: MeshError, now: float) -> None:
@@ -131,4 +135,10 @@ class Recorder:
             total=0.0,
             endpoint_time=0.0,
             trace_id="",
+            detail=_detail(error),
         )
+
+
+def _detail(error: MeshError | None) -> str:
+    """What a handshake has failed with: the peer gets an alert at most, so the log is where it is said."""
+    return error.message if error is not None and error.reason in TLS_REASONS else ""

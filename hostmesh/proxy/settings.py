@@ -64,3 +64,5 @@ class ClientSettings:
     """Which engine carries them."""
     tls: EndpointTls | None = None
     """How endpoints are met; None for plain text."""
+    forward_client_cert: bool = False
+    """Endpoints are told who the caller has proved to be."""

@@ -17,6 +17,7 @@ from hostmesh.proxy import refusals
 from hostmesh.proxy.tcp_exchange import TcpExchange, TcpHead
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.tcp_server import TcpServer
     from hostmesh.pump.loop import TimerHandle, Transport
@@ -28,6 +29,11 @@ class TcpSession:
     blocked = False
     version = 0
     """Of HTTP, in records."""
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        """Whom the caller has proved to be, over TLS."""
+        return self.transport.identity
 
     def __init__(self, server: TcpServer, transport: Transport, now: float) -> None:
         self._server = server
@@ -44,8 +50,9 @@ class TcpSession:
         # A caller that reset its connection wants nothing, whatever it had sent before.
         transport.patient = False
         transport.write_stall = server.settings.idle_time
-        self._wants_header = server.settings.proxy_protocol
-        if self._wants_header or server.router.reads_hello:
+        self._announcers = server.settings.announcers
+        """Set while a PROXY header is awaited."""
+        if self._announcers is not None or server.router.reads_hello:
             self._timer = server.loop.call_at(now + server.settings.preface_time, self._late)
         else:
             transport.pause()
@@ -58,8 +65,8 @@ class TcpSession:
             return
         try:
             server.check_room()
-            if self._wants_header:
-                server.check_source(self.peer[0])
+            if self._announcers is not None:
+                self._announcers.check(self.peer[0])
             elif not server.router.reads_hello:
                 self._route(TcpHead(self.local, 0, False, None))
         except MeshError as error:
@@ -78,7 +85,7 @@ class TcpSession:
             self._end()
 
     def _read(self) -> None:
-        if self._wants_header:
+        if self._announcers is not None:
             header = read_header(self._buf)
             if header is None:
                 return
@@ -88,7 +95,7 @@ class TcpSession:
                 # Where the caller went, before a proxy sent it here: endpoints are told that. Listeners are ours.
                 self.local = (header.target[0], header.target[1])
             self._buf = self._buf[header.end :]
-            self._wants_header = False
+            self._announcers = None
         own = self.transport.local
         if not self._server.router.reads_hello:
             self._route(TcpHead(own, 0, False, None))

@@ -40,6 +40,9 @@ class StreamTransport:
     ``reset_stream`` sends RST_STREAM, ``over`` lets go of a stream that has ended both ways.
     """
 
+    identity: None = None
+    """Of the connection that carries it: asked there."""
+
     __slots__ = (
         "_closed",
         "_engine",

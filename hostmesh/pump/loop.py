@@ -13,6 +13,7 @@ from hostmesh.base.var import Turn
 from hostmesh.naming.addr import Endpoint
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.pump.tunnel import OnEnd, Tunnel
 
 Address = tuple[str, int]
@@ -62,6 +63,11 @@ class Transport(Protocol):
     """Seconds without any progress in writing after which the connection is cut."""
     peer: Address
     local: Address
+
+    @property
+    def identity(self) -> PeerIdentity | None:
+        """Whom the peer has proved to be, over TLS; None where nothing was asked or shown."""
+        ...
 
     @property
     def bytes_in(self) -> int:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 class SocketTransport:
     """One connected, non-blocking socket, owned: it is closed here and nowhere else."""
 
+    identity: None = None
+    """Nobody proves anything in plain text."""
+
     __slots__ = (
         "_armed",
         "_broken",

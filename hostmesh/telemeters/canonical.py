@@ -131,6 +131,7 @@ class CanonicalFormat:
 
     def __call__(self, item: tuple[Record, int]) -> bytes:
         record, suppressed = item
+        extra = (("identity", record.identity), ("detail", record.detail))
         end = datetime.fromtimestamp(record.start + record.total, UTC)
         self._log.info(
             "exchange",
@@ -158,6 +159,7 @@ class CanonicalFormat:
             endpoint_ms=round(record.endpoint_time * 1000, 3),
             trace=record.trace_id,
             suppressed=suppressed,
+            **{name: value for name, value in extra if value},
         )
         return self._line.encode() + b"\n"
 

@@ -72,6 +72,10 @@ class Record(NamedTuple):
     """``l5d-reqid``, 16 hex digits."""
     grpc_status: int | None = None
     """What a gRPC call ended with; None for other requests."""
+    identity: str = ""
+    """Whom the caller has proved to be, over TLS: the SPIFFE id or the first name of its certificate."""
+    detail: str = ""
+    """What was wrong with TLS, for people: nobody else may have been told."""
 
 
 class RecordSink(Protocol):
