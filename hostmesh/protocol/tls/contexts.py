@@ -32,6 +32,11 @@ CIPHERS_13: Final = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CH
 SESSION_TIME: Final = 3600
 """Seconds for which a session may be resumed. A certificate that expires meanwhile is not looked at again."""
 
+MODE_NO_AUTO_CHAIN: Final = 0x8
+"""``SSL_MODE_NO_AUTO_CHAIN`` of ssl.h. Without it every handshake looks for the rest of our own chain in the trusted CAs,
+verifies it and sends the root, which the peer has or does not believe: 65 us for each side that shows a certificate.
+What is to be sent is in the files, as in Linkerd 1."""
+
 _VERSIONS: Final = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 
@@ -177,7 +182,7 @@ def _new(method: int, ciphers: Sequence[str], protocols: Sequence[str]) -> SSL.C
     context.set_max_proto_version(max(versions))
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     # An idle connection gives back its two record buffers of 16 KiB.
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | MODE_NO_AUTO_CHAIN)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     new = [each for each in ciphers if each.startswith("TLS_")]
     old = [each for each in ciphers if not each.startswith("TLS_")]

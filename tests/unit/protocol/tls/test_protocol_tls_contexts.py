@@ -142,6 +142,20 @@ def test_a_certificate_is_chosen_by_the_name_that_is_asked_for(
     assert client.identity.dns_names[0] == shown
 
 
+def test_the_root_is_not_shown(tls_files: TlsFiles) -> None:
+    """The peer has it or does not believe it: neither side sends more than is in its files."""
+    server = tls_pairs.server(tls_files, callers=True).connection()
+    client = tls_pairs.client(tls_files, tls_files.shop).connection("web.mesh", "web.mesh")
+    shake(server, client)
+
+    by_server, by_client = client._connection, server._connection
+    assert by_server is not None
+    assert by_client is not None
+    assert len(by_server.get_peer_cert_chain() or ()) == 1
+    # OpenSSL leaves the certificate itself out of what a client has sent
+    assert len(by_client.get_peer_cert_chain() or ()) == 0
+
+
 def test_an_intermediate_is_shown(tls_files: TlsFiles) -> None:
     """Who knows only the root can follow the chain."""
     shake(
