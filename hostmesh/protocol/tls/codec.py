@@ -15,12 +15,7 @@ from OpenSSL import SSL
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
 from hostmesh.protocol.tls.identity import PeerIdentity
-
-RECORD: Final = 16384
-"""Bytes of plaintext in a record, at most (RFC 8446 section 5.1)."""
-
-OVERHEAD: Final = 128
-"""Bytes that a record adds to its plaintext, at most: header, nonce, padding and MAC of any cipher that we take."""
+from hostmesh.protocol.tls.records import RECORD, Records, records_of
 
 FLUSH: Final = 64 * 1024
 """Bytes asked for when something other than data may have to be sent: a handshake flight with a long chain."""
@@ -49,13 +44,10 @@ class TlsCodec:
     """One side of one connection. Made by a context; :meth:`close` lets go of the engine."""
 
     __slots__ = (
-        "_bio_read",
-        "_bio_write",
         "_connection",
         "_head",
         "_notes",
-        "_recv",
-        "_send",
+        "_records",
         "_skip",
         "_whose",
         "ended",
@@ -72,10 +64,7 @@ class TlsCodec:
         self._connection: SSL.Connection | None = connection
         self._notes = notes
         self._whose = whose
-        self._recv = connection.recv
-        self._send = connection.send
-        self._bio_read = connection.bio_read
-        self._bio_write = connection.bio_write
+        self._records: Records = records_of(connection)
         self._skip = 0
         """Bytes of the current record that have yet to come."""
         self._head = b""
@@ -107,7 +96,7 @@ class TlsCodec:
         assert connection is not None
         if data:
             self._whole_records(data)
-            self._bio_write(data)
+            self._records.feed(data)
         try:
             connection.do_handshake()
         except SSL.WantReadError:
@@ -158,9 +147,8 @@ class TlsCodec:
             length = data[3] << 8 | data[4]
             if size == length + _HEADER:
                 # One record, the ordinary case: its data is all there is.
-                self._bio_write(data)
                 try:
-                    return self._recv(length or 1)
+                    return self._records.open(data, length or 1)
                 except SSL.WantReadError:
                     self._other_record()
                     return b""
@@ -171,13 +159,14 @@ class TlsCodec:
                     raise self._failure(error) from None
         if data:
             whole = self._whole_records(data)
-            self._bio_write(data)
+            self._records.feed(data)
         else:
             whole = FLUSH
         pieces = []
+        read = self._records.read
         try:
             for _ in range(whole):
-                pieces.append(self._recv(RECORD))
+                pieces.append(read(RECORD))
         except SSL.WantReadError:
             # At least one of the records was no data.
             self._other_record()
@@ -219,26 +208,21 @@ class TlsCodec:
             self.on_session(session)
 
     def _flush(self) -> bytes:
+        connection = self._connection
+        assert connection is not None
         pieces = []
         try:
             while True:
-                pieces.append(self._bio_read(FLUSH))
+                pieces.append(connection.bio_read(FLUSH))
         except SSL.WantReadError:
             return b"".join(pieces)
 
     def encrypt(self, data: bytes) -> bytes:
         """The records of ``data``. Raises :class:`TlsFailure` if the connection is of no more use."""
-        size = len(data)
+        if not data:
+            return b""
         try:
-            if size <= RECORD:
-                if not size:
-                    return b""
-                self._send(data)
-                return self._bio_read(size + OVERHEAD)
-            view = memoryview(data)
-            for at in range(0, size, RECORD):
-                self._send(view[at : at + RECORD])
-            return self._bio_read(size + (size // RECORD + 1) * OVERHEAD)
+            return self._records.seal(data)
         except SSL.Error as error:
             raise self._failure(error) from None
 
@@ -261,5 +245,5 @@ class TlsCodec:
             connection.set_app_data(None)
             # However the connection ended, its session may be resumed (RFC 8446 section 6.1); OpenSSL would spoil it.
             connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
-            del self._recv, self._send, self._bio_read, self._bio_write
+            del self._records
             self.on_session = None

@@ -8,12 +8,22 @@ from typing import Any
 import pytest
 
 from hostmesh.base.reasons import Reason
-from hostmesh.protocol.tls.codec import RECORD, TlsCodec
+from hostmesh.protocol.tls import records
+from hostmesh.protocol.tls.codec import TlsCodec
 from hostmesh.protocol.tls.failures import TlsFailure
+from hostmesh.protocol.tls.records import RECORD, ROOM
 from tests import tls_pairs
 from tests.tls_files import TlsFiles
 
 STEPS = (1, 7, 1000, 1 << 20)
+
+
+@pytest.fixture(autouse=True, params=["direct", "public"])
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds for both ways to call OpenSSL."""
+    if request.param == "public":
+        monkeypatch.setattr(records, "BINDING", None)
+    assert (records.BINDING is None) is (request.param == "public")
 
 
 def agreed(files: TlsFiles, step: int = 1 << 20, **options: Any) -> tuple[TlsCodec, TlsCodec]:
@@ -29,7 +39,7 @@ def agreed(files: TlsFiles, step: int = 1 << 20, **options: Any) -> tuple[TlsCod
 def test_plaintext_is_the_same_however_it_is_cut(tls_files: TlsFiles, step: int, version: str) -> None:
     """Handshake and data byte by byte, in pieces that cut headers, and in one piece; both ways."""
     server, client = agreed(tls_files, step, protocols=[version])
-    sent = [b"x", b"hello" * 10, b"y" * RECORD, b"z" * (RECORD + 1), b"w" * 100_000]
+    sent = [b"x", b"hello" * 10, b"y" * RECORD, b"z" * (RECORD + 1), b"w" * 100_000, b"v" * (2 * ROOM)]
     for sender, receiver in ((client, server), (server, client)):
         wire = b"".join(sender.encrypt(each) for each in sent)
         got = b"".join(receiver.decrypt(wire[at : at + step]) for at in range(0, len(wire), step))
