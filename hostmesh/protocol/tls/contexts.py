@@ -33,7 +33,7 @@ SESSION_TIME: Final = 3600
 """Seconds for which a session may be resumed. A certificate that expires meanwhile is not looked at again."""
 
 MODE_NO_AUTO_CHAIN: Final = 0x8
-"""``SSL_MODE_NO_AUTO_CHAIN`` of ssl.h. Without it every handshake looks for the rest of our own chain in the trusted CAs,
+"""``SSL_MODE_NO_AUTO_CHAIN`` of ssl.h. Without it every handshake looks for the rest of our chain in the trusted CAs,
 verifies it and sends the root, which the peer has or does not believe: 65 us for each side that shows a certificate.
 What is to be sent is in the files, as in Linkerd 1."""
 
