@@ -18,6 +18,7 @@ from hostmesh.config.types import (
     HeaderName,
     Ip,
     ListenPort,
+    Network,
     Positive,
     Ratio,
     Timeout,
@@ -84,6 +85,16 @@ class ListenerConfig:
     """Options of the callers' connections."""
     announce: tuple[Path, ...] = ()
     """Names to announce this server under, each ``/#/<announcer prefix>/<rest>``."""
+    proxy_protocol: bool = False
+    """*hostmesh* ``true``: every connection begins with a PROXY protocol header, version 1 or 2, which says who the
+    caller is; one without is refused. Only for a port that nobody but that proxy can reach."""
+    proxy_protocol_from: tuple[Network, ...] = ()
+    """*hostmesh* Networks from which such headers are believed; other connections are refused. Default: all."""
+
+    def check(self) -> list[str]:
+        if self.proxy_protocol_from and not self.proxy_protocol:
+            return ["proxyProtocolFrom: found without proxyProtocol: true, expected both or neither"]
+        return []
 
 
 @frozen(kw_only=True)

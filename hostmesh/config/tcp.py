@@ -14,7 +14,7 @@ from hostmesh.config.servers import ListenerConfig
 from hostmesh.config.sockets import SocketOptions
 from hostmesh.config.tls import TLS_LATER, ClientTlsConfig, ServerTlsConfig
 from hostmesh.config.tree import Items, Node, is_null
-from hostmesh.config.types import Network, Positive, Timeout
+from hostmesh.config.types import Positive, Timeout
 
 if TYPE_CHECKING:
     from hostmesh.routing.accrual import AccrualConfig
@@ -56,16 +56,6 @@ class TcpServerConfig(ListenerConfig):
     """*hostmesh* Connections above which further ones are reset at once. Default: what descriptors allow."""
     server_session: TcpServerSession = TcpServerSession()
     """*hostmesh* Default: idle connections are cut after 1 h."""
-    proxy_protocol: bool = False
-    """*hostmesh* ``true``: every connection begins with a PROXY protocol header, version 1 or 2, which says who the
-    caller is; one without is refused. Only for a port that nobody but that proxy can reach."""
-    proxy_protocol_from: tuple[Network, ...] = ()
-    """*hostmesh* Networks from which such headers are believed; other connections are refused. Default: all."""
-
-    def check(self) -> list[str]:
-        if self.proxy_protocol_from and not self.proxy_protocol:
-            return ["proxyProtocolFrom: found without proxyProtocol: true, expected both or neither"]
-        return []
 
 
 @frozen(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import evolve
@@ -18,7 +19,7 @@ from hostmesh.config.policies import (
     ServiceParams,
 )
 from hostmesh.config.routers import H2RouterConfig, HttpRouterConfig
-from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig
+from hostmesh.config.servers import ForwardedHeaderConfig, H2ServerConfig, HttpServerConfig, ListenerConfig
 from hostmesh.config.tcp import TcpRouterConfig
 from hostmesh.config.tls import ServerTlsConfig
 from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker, endpoint_tls_of
@@ -32,6 +33,7 @@ from hostmesh.protocol.connect import AllowList
 from hostmesh.protocol.context import B3Propagator
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.announced import Announcers
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.forwarded import Forwarded, RequestRandomLabelerConfig

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
 
 from hostmesh.base.backoff import Constant
 from hostmesh.config.policies import HttpClientParams, ServiceParams
 from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
-from hostmesh.daemon.build import AnyRouter
+from hostmesh.daemon.build import AnyRouter, announcers_of
 from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.interpreter import Interpreter
@@ -114,6 +113,5 @@ def tcp_server_settings_of(config: TcpServerConfig) -> TcpServerSettings:
         idle_time=session.idle_time_ms / 1000,
         life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
         preface_time=PREFACE_TIME if read_timeout is None else min(PREFACE_TIME, read_timeout / 1000),
-        proxy_protocol=config.proxy_protocol,
-        proxy_protocol_from=tuple(ip_network(network) for network in config.proxy_protocol_from),
+        announcers=announcers_of(config),
     )

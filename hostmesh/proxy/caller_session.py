@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from hostmesh.pump.loop import TimerHandle, Transport
 
 KNOWN_MAX = 1024
-"""Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small. Limits
-of heads are whole KB, so no reload can forbid one that is remembered."""
+"""Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small."""
 
 
 class CallerSession(CallerAnswers):
@@ -159,6 +158,10 @@ class CallerSession(CallerAnswers):
             asked.fail(error)
             return
         ex.router.route(ex, now)
+
+    def forget_heads(self) -> None:
+        """Other limits hold from now on: what has passed the old ones is judged anew."""
+        self._known = b""
 
     def _unfinished(self, buf: bytes) -> None:
         """Wait for the rest of a head, within its time."""

@@ -17,6 +17,7 @@ from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from hostmesh.protocol.h2.settings import H2Settings
 from hostmesh.protocol.limits import Limits
 from hostmesh.protocol.upgrade import WEBSOCKET
+from hostmesh.proxy.announced import HEADER_TIME, AnnouncedAccept, Announcers
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.h2_caller_life import H2CallerLife, H2Stats
 from hostmesh.proxy.sniff import Sniff
@@ -53,7 +54,7 @@ MAX_AGGREGATE = 5 * 1024 * 1024
 
 H2_DEFAULTS = H2Settings(client_side=False)
 
-CallerConnections: TypeAlias = "SecureAccept | CallerSession | H2CallerLife | Tunnel"
+CallerConnections: TypeAlias = "AnnouncedAccept | SecureAccept | CallerSession | H2CallerLife | Tunnel"
 """What may be at the other end of a caller's connection, in the order in which it may become so."""
 
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
@@ -89,6 +90,8 @@ class ServerSettings:
     h2: H2Settings = H2_DEFAULTS
     """What our side of an HTTP/2 connection announces and keeps to."""
     h2_engine: str = DEFAULT_ENGINE
+    announcers: Announcers | None = None
+    """Who says in PROXY headers who calls; None where callers connect themselves."""
     tls: ServerTls | None = None
     """How callers are met; None for plain text."""
 
@@ -118,10 +121,15 @@ class Server:
         self.drain_quiet = DRAIN_QUIET
         self.max_pipelined = MAX_PIPELINED
         self.max_aggregate = MAX_AGGREGATE
+        self.settings = settings
         self.configure(settings)
 
     def configure(self, settings: ServerSettings) -> None:
         """Take new settings; they hold from the next request of every connection."""
+        if self.sessions and settings.limits != self.settings.limits:
+            for session in self.sessions:
+                if isinstance(session, CallerSession):
+                    session.forget_heads()
         self.settings = settings
         self.limits = settings.limits
         self.clear_context = settings.clear_context
@@ -131,6 +139,7 @@ class Server:
         self.max_call_depth = settings.max_call_depth
         read_timeout = settings.read_timeout or BODY_IDLE
         self.head_time = min(HEAD_TIME, read_timeout)
+        self.announced_time = min(HEADER_TIME, read_timeout)
         self.body_idle = min(BODY_IDLE, read_timeout)
         self.stream_after = settings.stream_after if settings.streaming else 2**62
         self.aggregate = not settings.streaming
@@ -149,14 +158,24 @@ class Server:
         """A session for a connection just accepted, which finds out what it carries."""
         if self.settings.write_timeout is not None:
             transport.write_stall = min(transport.write_stall, self.settings.write_timeout)
+        self.connects.value += 1
+        announcers = self.settings.announcers
+        if announcers is not None:
+            announced = AnnouncedAccept(self, transport, announcers, self.announced_time)
+            self.sessions[announced] = None
+            return announced
+        return self.meet(transport)
+
+    def meet(self, transport: Transport) -> Session:
+        """A session for a connection of which it is known who called."""
         if self.tls is not None:
             secure = self.tls.accept(self, transport)
             self.sessions[secure] = None
-            self.connects.value += 1
             return secure.session
         session = CallerSession(self, transport, self.loop.now())
         self.sessions[session] = None
-        self.connects.value += 1
+        if self.draining:
+            session.drain()
         return Sniff(self, transport, session)
 
     @property
@@ -224,9 +243,12 @@ class Server:
                 ledger = path.ledgers[stats] = Ledger(stats, path.stats)
             ledger.add(status if ok else ~status, micros)
         else:
-            stats.done(status, micros, served)
             if path is not None:
+                if not path.judged_from:
+                    # HTTP says 200 whatever a gRPC call came to: the verdict of its classifier counts here, too.
+                    served = ok
                 path.stats.done(status, micros, ok)
+            stats.done(status, micros, served)
         error = ex.error
         if error is not None:
             stats.failed(error.reason)
@@ -237,7 +259,6 @@ class Server:
     def _served(self, ex: Exchange, response: ResponseHead, ok: bool) -> bool:
         path = ex.path
         if path is not None and not path.judged_from:
-            # HTTP says 200 whatever a gRPC call came to: the verdict of its classifier counts here, too.
             return ok
         # The next hop's own verdict, where it is a linkerd or a hostmesh, else the status alone (reference 9.2).
         for name, value in response.special:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
-from hostmesh.protocol.proxy_protocol import bad as bad_proxy_header
+from hostmesh.proxy.announced import Announcers
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.proxy.tcp_session import TcpSession
 
@@ -35,8 +34,8 @@ class TcpServerSettings:
     idle_time: float = 3600.0
     life_time: float | None = None
     preface_time: float = PREFACE_TIME
-    proxy_protocol: bool = False
-    proxy_protocol_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    announcers: Announcers | None = None
+    """Who says in PROXY headers who calls; None where callers connect themselves."""
     clear_context: bool = True
     """There is no context in bytes."""
 
@@ -80,12 +79,6 @@ class TcpServer:
                 status=503,
                 side=Side.SELF,
             )
-
-    def check_source(self, ip: str) -> None:
-        """Raise MeshError (bad-proxy-header) when that address may not speak for others."""
-        networks = self.settings.proxy_protocol_from
-        if networks and not any(ip_address(ip) in network for network in networks):
-            raise bad_proxy_header(f"{ip} may not send one (proxyProtocolFrom)")
 
     def gone(self, session: TcpSession) -> None:
         """A session's connection has ended; told more than once it counts once."""

@@ -249,3 +249,23 @@ def test_success_class() -> None:
 
     assert call.response is not None
     assert call.response.get("l5d-success-class") == "1.0"
+
+
+@pytest.mark.parametrize("in_head", [False, True], ids=["trailers", "head"])
+@pytest.mark.parametrize("code", [0, 13, 14])
+def test_the_server_counts_the_verdict_of_an_http1_response(code: int, in_head: bool) -> None:
+    """HTTP says 200: what the call came to is in its status, and a server that counted 200s would look well."""
+    world = World(config(NEVER))
+    _, handler = in_turn(code)
+    alone = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: %d\r\nContent-Length: 0\r\n\r\n"
+        % code
+    )
+    world.serving((lambda received: received.send(alone)) if in_head else handler)
+    assert world.get(method="POST").status == 200
+
+    failed = int(code != 0)
+    for scope in (TOTAL, "rt/out/server/127.0.0.1/4140"):
+        counted = (world.metric(f"{scope}/success"), world.metric(f"{scope}/failures"))
+        assert counted == (1 - failed, failed)
+    world.check()

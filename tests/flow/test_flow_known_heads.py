@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
+from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.server import Server
 from tests.flow.scripted import Received
-from tests.flow.world import World, answering
+from tests.flow.world import CONFIG, World, answering
 
 GET = b"GET /again HTTP/1.1\r\nHost: web\r\nX-Padding: " + b"x" * 100 + b"\r\n\r\n"
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Padding: " + b"x" * 100 + b"\r\n\r\n"
@@ -71,4 +74,29 @@ def test_the_same_bytes_mean_no_body_after_head() -> None:
 
     assert [call.body for call in calls] == [b"long", b"", b"long", b""]
     assert endpoint.accepted == 1
+    world.check()
+
+
+def test_a_reload_makes_known_heads_forgotten() -> None:
+    """Whatever other limits hold from then on hold for them, too; where they are the same, nothing is forgotten."""
+    world = World()
+    world.serving()
+    caller = world.caller()
+
+    def again() -> int:
+        call = caller.expect()
+        caller.send(GET)
+        world.finish(call)
+        return call.status
+
+    first = again()
+    server = world.linker.servers["127.0.0.1", 4140][1]
+    assert isinstance(server, Server)
+    (session,) = server.sessions
+    world.apply(CONFIG + "# the same\n")
+    known = session._known  # type: ignore[union-attr]
+    server.configure(evolve(server.settings, limits=Limits(max_head_bytes=100)))
+    second = again()
+
+    assert (first, known, second) == (200, GET, 431)
     world.check()
