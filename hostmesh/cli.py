@@ -68,8 +68,15 @@ def parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", help="a bound id such as /#/io.l5d.fs/web, or its last segments: web"
     )
     log.add_argument(
-        "--admin", metavar="HOST:PORT", default="127.0.0.1:9990", help="where admin listens (127.0.0.1:9990)"
+        "--admin",
+        metavar="HOST:PORT",
+        default="127.0.0.1:9990",
+        help="where admin listens (127.0.0.1:9990); https://HOST:PORT if it has tls",
     )
+    log.add_argument("--admin-ca", metavar="FILE", help="PEM of the CA of admin's certificate (the system's)")
+    log.add_argument("--admin-name", metavar="NAME", help="the name that the certificate must have (HOST)")
+    log.add_argument("--admin-cert", metavar="FILE", help="our certificate, for requireClientAuth")
+    log.add_argument("--admin-key", metavar="FILE", help="its key, if it is in another file")
     add_certs(commands, epilog=EXIT_CODES)
     demo = add("demo", "run a router with two small services to play with")
     what = demo.add_mutually_exclusive_group()

@@ -95,7 +95,7 @@ def host_refusal(host: str | None) -> str | None:
     except ValueError:
         return (
             f"Host is {host!r}. This admin listens on loopback and answers only to localhost or an IP address, so that "
-            "a web page whose name was rebound to 127.0.0.1 cannot use it. Use http://localhost:<port>/, or set "
+            "a web page whose name was rebound to 127.0.0.1 cannot use it. Use localhost:<port>, or set "
             "admin.ip to an address of this host."
         )
     return None

@@ -30,7 +30,9 @@ from hostmesh.admin.security import is_loopback_ip
 from hostmesh.admin.view import View
 
 if TYPE_CHECKING:
+    from hostmesh.admin.secure import Handshakes
     from hostmesh.config.model import AdminConfig
+    from hostmesh.protocol.tls.contexts import ServerContexts
 
 MAX_CONNECTIONS = 200
 """Per listener. A dashboard needs 6, a scraper 1; each costs some 50 KiB, so this bounds admin at about 10 MiB."""
@@ -56,6 +58,7 @@ async def serve(
     *,
     stop: trio.Event,
     identifier_sockets: Sequence[socket.socket] = (),
+    tls: Callable[[], ServerContexts] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on ``sockets`` until ``stop`` is set, then finish what is being answered and return.
@@ -65,7 +68,8 @@ async def serve(
     ``options.shutdown_grace_ms``; idle connections end at once. Cancelling it cuts every connection.
 
     ``identifier_sockets`` is the ``httpIdentifierPort`` listener: it answers every request with what the http routers'
-    identifiers make of it, and knows no other page.
+    identifiers make of it, and knows no other page. ``tls`` makes all of them https: it is asked for the contexts
+    of every new connection.
     """
     apps: list[tuple[Any, socket.socket]] = []
     for sock in sockets:
@@ -75,13 +79,22 @@ async def serve(
     grace_s = options.shutdown_grace_ms / 1000
     async with trio.open_nursery() as nursery:
         for app, sock in apps:
-            await nursery.start(partial(_serve_app, app, sock, stop=stop, grace_s=grace_s))
+            handshakes = None if tls is None else _handshakes(tls, view)
+            await nursery.start(partial(_serve_app, app, sock, handshakes, stop=stop, grace_s=grace_s))
         task_status.started()
+
+
+def _handshakes(tls: Callable[[], ServerContexts], view: View) -> Handshakes:
+    # Only here: an admin in plain text does not load TLS.
+    from hostmesh.admin.secure import Handshakes
+
+    return Handshakes(tls, view.metrics)
 
 
 async def _serve_app(
     app: Callable[..., Any],
     sock: socket.socket,
+    handshakes: Handshakes | None,
     *,
     stop: trio.Event,
     grace_s: float,
@@ -93,14 +106,19 @@ async def _serve_app(
     open_now: set[_PatientStream] = set()
 
     async def connection(stream: trio.SocketStream) -> None:
-        if len(open_now) >= MAX_CONNECTIONS:
+        # Those that shake hands have a bound of their own: whoever stalls there takes nobody's place here.
+        if len(open_now) - (0 if handshakes is None else handshakes.pending) >= MAX_CONNECTIONS:
             await trio.aclose_forcefully(stream)
             return
         patient = _PatientStream(stream)
         open_now.add(patient)
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), cast("Any", patient)).run()
+            ready = patient if handshakes is None else await handshakes.secured(patient, _peer(stream))
+            if ready is not None:
+                await TCPServer(wrapped, config, context, ConnectionState({}), cast("Any", ready)).run()
         finally:
+            if handshakes is not None:
+                patient.cut()
             open_now.discard(patient)
 
     async def cut_at_the_end() -> None:
@@ -121,6 +139,8 @@ async def _serve_app(
             task_status.started()
             await stop.wait()
             accepting.cancel_scope.cancel()
+            if handshakes is not None:
+                handshakes.end()
         await context.terminated.set()
         with trio.move_on_after(grace_s):
             while open_now:
@@ -140,6 +160,13 @@ def _is_loopback(sock: socket.socket) -> bool:
     if sock.family == socket.AF_UNIX:
         return True
     return is_loopback_ip(sock.getsockname()[0])
+
+
+def _peer(stream: trio.SocketStream) -> str:
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return "unknown"
 
 
 class _PatientStream:

@@ -9,7 +9,7 @@ from attrs import field, frozen
 from hostmesh.config.routers import RouterConfig
 from hostmesh.config.shape import Bounds
 from hostmesh.config.sockets import SocketOptions
-from hostmesh.config.tls import TLS_LATER, ServerTlsConfig
+from hostmesh.config.tls import ServerTlsConfig
 from hostmesh.config.types import (
     LOOPBACK,
     Count,
@@ -59,14 +59,15 @@ class AdminConfig:
     """Port to listen on; 0 lets the system choose."""
     socket_options: SocketOptions = field(factory=SocketOptions)
     """Options of its connections."""
-    tls: ServerTlsConfig | None = field(default=None, metadata={"unavailable": TLS_LATER})
-    """Default: plain text."""
+    tls: ServerTlsConfig | None = None
+    """Default: plain text. Files are followed; a change of the keys needs a restart."""
     shutdown_grace_ms: Millis = 10_000
     """Milliseconds that requests in flight have to end after a signal to stop."""
     worker_threads: Positive = 2
     """Accepted for old files: pages are rendered on one thread beside the data path."""
     http_identifier_port: ListenPort | None = None
-    """A port that answers every request with what each router's identifier makes of it. Default: none."""
+    """A port that answers every request with what each router's identifier makes of it, over TLS like the
+    pages. Default: none."""
     security: SecurityConfig = SecurityConfig()
     """Which pages are served. Default: all."""
 

@@ -98,6 +98,7 @@ class Certificates:
         self._parts: dict[Hashable, PemFiles[Any]] = {}
         self._kept: dict[Hashable, Contexts[Any]] = {}
         self._prepared: dict[Hashable, Contexts[Any]] | None = None
+        self._pinned: set[Hashable] = set()
 
     # -- what others ask for --------------------------------------------------------------------------------------
 
@@ -107,6 +108,15 @@ class Certificates:
             return self._server(config)
         except CredentialError as error:
             raise ConfigError(place_of("tls", config, str(error))) from None
+
+    def pin(self, config: ServerTlsConfig, place: str) -> Var[ServerContexts]:
+        """As :meth:`server`, followed until the end, whatever is applied later; ``place`` is for the error's text."""
+        try:
+            found = self._server(config)
+        except CredentialError as error:
+            raise ConfigError(place_of(place, config, str(error))) from None
+        self._pinned.add(config)
+        return found
 
     def client(self, config: ClientTlsConfig) -> Var[ClientContext]:
         """The context of a client's ``tls``, which does not depend on the name that it looks for. ConfigError."""
@@ -162,7 +172,9 @@ class Certificates:
         for each in prepared.values():
             each.start()
         for key, each in before.items():
-            if key not in prepared:
+            if key in self._pinned:
+                prepared[key] = each
+            elif key not in prepared:
                 each.stop()
         self._sweep()
         self._show()

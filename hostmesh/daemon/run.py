@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -26,6 +26,10 @@ from hostmesh.daemon.view import fill_view
 from hostmesh.pump.clock import SystemEnv
 from hostmesh.pump.listen import ListenOptions, open_listener
 from hostmesh.registry.announcer import WITHDRAW_S
+
+if TYPE_CHECKING:
+    from hostmesh.base.var import Var
+    from hostmesh.protocol.tls.contexts import ServerContexts
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which CPython takes the GIL from a busy thread: at the default 5 ms one busy registry thread took
@@ -186,9 +190,13 @@ class Daemon:
                     mass_hold_s=guard.mass_removal_ms / 1000,
                     mass_part=guard.mass_removal_percent / 100,
                 )
+                contexts = None
+                if admin.tls is not None:
+                    # A change of admin needs a restart, one of its files does not.
+                    contexts = self.shared.certificates.pin(admin.tls, "admin.tls")
                 self.linker.apply(self.config, self.observers.recorders)
                 nursery.start_soon(self.observers.run)
-                await nursery.start(self._serve_admin, admin_socket, identifier_socket)
+                await nursery.start(self._serve_admin, admin_socket, identifier_socket, contexts)
                 nursery.start_soon(self._signals, signals)
                 if self.can_reload:
                     nursery.start_soon(self._watch_config)
@@ -237,6 +245,7 @@ class Daemon:
         self,
         sock: socket.socket,
         identifier: socket.socket | None,
+        contexts: Var[ServerContexts] | None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         from hostmesh.admin.serve import serve
@@ -247,6 +256,7 @@ class Daemon:
             [sock],
             stop=self.admin_stop,
             identifier_sockets=[] if identifier is None else [identifier],
+            tls=None if contexts is None else lambda: contexts.value,
             task_status=task_status,
         )
         self.admin_stopped.set()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -130,7 +131,9 @@ def parse(data: bytes) -> tuple[int, bytes]:
 
 
 @asynccontextmanager
-async def running(view: View, **options: Any) -> AsyncIterator[Running]:
+async def running(
+    view: View, *, tls: Callable[[], ssl.SSLContext] | None = None, **options: Any
+) -> AsyncIterator[Running]:
     """An admin on ports that the system chose, for as long as the block runs."""
     with socket.create_server(("127.0.0.1", 0)) as sock, socket.create_server(("127.0.0.1", 0)) as other:
         with trio.fail_after(TIMEOUT_S):
@@ -146,6 +149,7 @@ async def running(view: View, **options: Any) -> AsyncIterator[Running]:
                             [sock],
                             stop=stop,
                             identifier_sockets=[other],
+                            tls=tls,
                             task_status=task_status,
                         )
                     admin.ended.set()

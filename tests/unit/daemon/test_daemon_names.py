@@ -43,4 +43,4 @@ def test_an_admin_that_does_not_answer_is_an_error(capsys: pytest.CaptureFixture
 def test_an_admin_address_must_be_one(capsys: pytest.CaptureFixture[str]) -> None:
     """What was expected and what was found."""
     assert main(["names", "log", "web", "--admin", "x"]) == MISTAKES
-    assert "--admin: expected HOST:PORT, found 'x'" in capsys.readouterr().err
+    assert "--admin: expected HOST:PORT or https://HOST:PORT, found 'x'" in capsys.readouterr().err
