@@ -35,6 +35,7 @@ class ConnectCaller:
         self.transport = transport
         self.peer: Address = transport.peer
         self.local: Address = transport.local
+        self.identity = transport.identity
         self._read = self._written = 0
         """Bytes before the tunnel."""
 
