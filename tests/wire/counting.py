@@ -186,8 +186,11 @@ class Serve:
 
 
 def value_of(head: bytes, start: bytes) -> bytes:
-    """The value of the field that is introduced by ``start``; empty without it."""
-    return head.partition(start)[2].partition(b"\r\n")[0]
+    """The value of the field that is introduced by ``start``, in any case (HTTP/2 has lower case only); empty without
+    it.
+    """
+    at = head.lower().find(start.lower())
+    return b"" if at < 0 else head[at + len(start) :].partition(b"\r\n")[0]
 
 
 if __name__ == "__main__":

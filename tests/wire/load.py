@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple
 
+from tests.wire.endpoint import Malformed
+
 MAX_CONNECTIONS = 400
 """Above this a request waits for a connection: it is late, and not lost."""
 
@@ -294,6 +296,36 @@ class Load:
         for caller in list(self._open.values()):
             if caller.call is not None and now - caller.sent > PATIENCE:
                 self._end(caller, 0, "", "silent", "")
+
+
+class Held(threading.Thread):
+    """A caller that asks on one connection for as long as it lasts."""
+
+    def __init__(self, ask: Callable[[int], int], name: str, pause: float = 0.1) -> None:
+        super().__init__(daemon=True)
+        self.title = name
+        self.asked = 0
+        self.problem = ""
+        self._ask = ask
+        self._pause = pause
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(self._pause):
+            try:
+                status = self._ask(self.asked)
+            except (OSError, EOFError, Malformed) as error:
+                self.problem = f"{self.title}: after {self.asked} requests: {error!r}"
+                return
+            self.asked += 1
+            if status != 200:
+                self.problem = f"{self.title}: request {self.asked} was answered {status}"
+                return
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join(15)
 
 
 def failed(outcomes: Iterable[Outcome], method: str | None = None) -> list[Outcome]:
