@@ -122,11 +122,16 @@ def running(tmp_path: Path) -> Iterator[RunningMtlsDemo]:
 
 
 def test_demo_proves_what_it_promises(running: RunningMtlsDemo) -> None:
-    """The application is answered through both hosts; B takes A's certificate and nobody without one of the mesh."""
+    """The application is answered through both hosts, and the service is told that host A called; B takes A's
+    certificate and nobody without one of the mesh."""
     proved = dict(re.findall(r"^  (an? \w+.*?)  +(200.*|refused.*)$", running.text, re.MULTILINE))
 
     assert re.match(
         r"200, web-[12] \(pid \d+\) answers GET /", proved["an application, to host A in plain text"]
+    )
+    assert re.search(
+        r"; host B was called by Hash=[0-9a-f]{64};DNS=host-a\.mesh;Subject=\"CN=host-a,",
+        proved["an application, to host A in plain text"],
     )
     assert proved["a neighbour with host A's certificate"] == "200 OK, TLSv1.3, TLS_AES_128_GCM_SHA256"
     assert proved["a neighbour that speaks TLS 1.2 only"].startswith("200 OK, TLSv1.2, ECDHE-ECDSA-")
