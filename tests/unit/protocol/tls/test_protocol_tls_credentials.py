@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from hostmesh.protocol.tls.credentials import MAX_BLOCKS, CredentialError, KeyPair, Pem, Trust
 from tests.tls_making import Authority, key_pem, pem
@@ -146,6 +150,55 @@ def test_a_key_that_tls_cannot_use_is_refused() -> None:
     text = dsa.generate_private_key(2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     assert refusal(key=text) == "/etc/web.key: found a DSAPrivateKey, expected ECDSA, RSA or EdDSA"
+
+
+def test_a_damaged_key_is_refused() -> None:
+    """Its modulus is that of the certificate and its exponent is not: every handshake would fail."""
+    whole = rsa.generate_private_key(65537, 2048)
+    numbers = whole.private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d + 2,
+        dmp1=numbers.dmp1 + 2,
+        dmq1=numbers.dmq1,
+        iqmp=numbers.iqmp,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    leaf = CA.leaf("web.mesh", key=whole)  # type: ignore[arg-type]
+    text = damaged.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    assert (
+        refusal(leaf.cert_pem, text)
+        == "/etc/web.key: the private key in it is damaged: its signatures are wrong"
+    )
+
+
+def test_old_roots_in_a_bundle_are_no_news() -> None:
+    """Of the system's bundle one has the serial number 0, about which the library would write to stderr."""
+    root = Authority("old root")
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(root.certificate.subject)
+        .issuer_name(root.certificate.subject)
+        .public_key(root.key.public_key())
+        .serial_number(1)
+        .not_valid_before(root.certificate.not_valid_before_utc)
+        .not_valid_after(root.certificate.not_valid_after_utc)
+    )
+    # The builder refuses 0, so it is put into the DER: an INTEGER of one byte behind the version.
+    der = builder.sign(root.key, SHA256()).public_bytes(Encoding.DER)
+    at = der.index(b"\xa0\x03\x02\x01\x02\x02\x01\x01") + 7
+    text = b64encode(der[:at] + b"\0" + der[at + 1 :])
+    lines = b"\n".join(text[n : n + 64] for n in range(0, len(text), 64))
+
+    trust = Trust.read(
+        [Pem("/ca", b"-----BEGIN CERTIFICATE-----\n" + lines + b"\n-----END CERTIFICATE-----\n")]
+    )
+
+    with pytest.warns(CryptographyDeprecationWarning):
+        assert x509.load_der_x509_certificate(der[:at] + b"\0" + der[at + 1 :])
+    assert len(trust.cas) == 1
 
 
 def test_x7_no_text_contains_a_part_of_a_key() -> None:
