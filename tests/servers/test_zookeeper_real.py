@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +15,14 @@ from hostmesh.base.var import Failed
 from hostmesh.naming.addr import AddrBound
 from namer.serversets import ServersetsConfig
 from namer.zk_config import ZkAddr, ZkAuth
-from tests.servers.fetch import required, zookeeper
 from tests.servers.running import eventually
 from tests.servers.zookeeper_scenarios import SCENARIOS, play
 from tests.servers.zookeeper_server import ZooKeeperServer, end, member
 from tests.wire.endpoint import ROOT
 from tests.wire.harness import EndpointServer, Hostmesh, free_port
-from tests.wire.network import own_network
 from tests.zk_world import ZkWorld
 
 CONFIG = ROOT / "config" / "serversets.yaml"
-EXAMPLES = Path(os.environ.get("HOSTMESH_EXAMPLES", ROOT.parent / "shared/reference/linkerd-examples"))
 
 
 @pytest.fixture(scope="module")
@@ -536,26 +531,3 @@ def test_the_shipped_file_routes_and_announces(
 
         assert (response.status, response.endpoint) == (200, "web-1")
         mesh.wait(lambda: len(fresh.children("/discovery/prod/mesh")) > 0, "announced")
-
-
-@pytest.mark.skipif(not (EXAMPLES / "serversets.yaml").exists(), reason=f"no examples in {EXAMPLES}")
-def test_the_serversets_example(tmp_path: Path) -> None:
-    """Linkerd's example routes a Host to the serverset of that name and wants to announce itself, on its own ports; its
-    client section, which is TLS for one prefix, is left out."""
-    text = re.sub(r"(?m)^  client:\n(?:    .*\n)*", "", (EXAMPLES / "serversets.yaml").read_text())
-    assert "tls" not in text
-    for name in ("zookeeper", "mesh"):
-        (tmp_path / name).mkdir()
-    required(zookeeper)  # before there is a network from which nothing can be fetched
-    with (
-        own_network(),
-        ZooKeeperServer(tmp_path / "zookeeper", 2181) as server,
-        EndpointServer("web-1") as web,
-    ):
-        server.put("/web", web.host, web.port)
-        with Hostmesh(tmp_path / "mesh", text, ports={"port": 4140, "admin": 9990}) as mesh:
-            response = mesh.get("/", host="web")
-
-            assert (response.status, response.endpoint) == (200, "web-1")
-            # Its server listens on all interfaces, and here there is none but loopback.
-            mesh.wait_log("announcement.impossible")
