@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from hostmesh.base.errors import MeshError, Side
+from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.h2_caller import H2CallerSession
@@ -128,8 +129,10 @@ class SecureAccept:
     def _failed(self, failure: TlsFailure) -> None:
         server = self._server
         del self._stats.in_progress[self]
-        error = MeshError(failure.reason, failure.message, status=400, side=Side.CALLER)
-        server.faulted(self, error, server.loop.now())
+        # Who leaves without a byte has tried whether the port is open: no failure here, as on a port without TLS.
+        if self._transport.bytes_in or failure.reason is Reason.TLS_TIMEOUT:
+            error = MeshError(failure.reason, failure.message, status=400, side=Side.CALLER)
+            server.faulted(self, error, server.loop.now())
         server.gone(self, self._transport)
 
     def drain(self) -> None:
