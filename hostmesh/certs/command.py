@@ -33,7 +33,7 @@ MAX_CA_NAME: Final = 40
 
 def main_certs(args: argparse.Namespace) -> int:
     """Run one of the commands; returns the exit code. ConfigError says what is wrong, naming the file."""
-    work = Work(Store(Path(args.dir).absolute()))
+    work = Work(Store(Path(args.dir).resolve()))
     try:
         if args.certs_command == "init":
             return _init(work, args)
