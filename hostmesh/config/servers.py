@@ -128,8 +128,8 @@ class HttpServerConfig(ServerConfig):
     for another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
     allow_connect: tuple[ConnectPattern, ...] = ()
     """*hostmesh* Where ``CONNECT`` may lead: patterns ``host:port``, the host exact, ``*.suffix`` or ``*``, the port a
-    number or ``*``. The connection is then named and bound as a request is. Default: nowhere, and ``CONNECT`` is
-    answered 405."""
+    number or ``*``. The connection is then named and bound as a request is; in HTTP/2 a stream is one. Default:
+    nowhere, and ``CONNECT`` is answered 405."""
     tunnel_idle_time_ms: Timeout = 3_600_000
     """*hostmesh* Milliseconds without a byte after which a connection that switched protocols is cut. Default 1 h."""
     h2_budgets: H2BudgetsConfig = DEFAULT_H2_BUDGETS

@@ -14,7 +14,7 @@ from hostmesh.protocol.h2.connect import switch_lines
 from hostmesh.proxy import refusals
 from hostmesh.proxy.caller_answers import RESPONSE_LINES, SUCCESS_LINES, CallerAnswers
 from hostmesh.proxy.exchange import Exchange
-from hostmesh.proxy.tcp_connect import connect
+from hostmesh.proxy.tcp_connect import ConnectCaller, connect
 from hostmesh.proxy.tunnel import Handover
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class CallerSession(CallerAnswers):
         self._close = True
         self._buf = early
         try:
-            self._ex = ex = connect(self, self._transport, self._server, head, now)
+            self._ex = ex = connect(ConnectCaller(self, self._transport), self._server, head, now)
         except MeshError as error:
             asked.fail(error)
             return

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
-from hostmesh.protocol.h2.connect import as_upgrade
+from hostmesh.protocol.h2.connect import as_connect, as_upgrade
 from hostmesh.protocol.h2.engine import INTERNAL_ERROR, NO_ERROR, ConnectionFault, Engine, code_name
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import H2RequestHead
 from hostmesh.proxy import refusals
+from hostmesh.proxy.connect_h2 import H2Connect
 from hostmesh.proxy.h2_caller_life import NOTICE_PING, H2CallerLife
 from hostmesh.proxy.h2_caller_stream import H2CallerStream
 from hostmesh.proxy.tunnel_h2 import H2CallerTunnel
@@ -131,9 +132,11 @@ class H2CallerSession(H2CallerLife):
             self._fresh.append(self._open(stream, head, end))
 
     def _connect(self, id: int, head: H2RequestHead, end: bool) -> None:
-        """A request for a tunnel (RFC 8441), if its protocol is allowed."""
+        """A request for a tunnel: to a place (RFC 9113 section 8.5), or with a protocol (RFC 8441) that is allowed."""
         protocol = head.protocol
-        if protocol is not None and protocol.lower() in self.server.settings.upgrades:
+        if protocol is None and self.server.allow_connect is not None:
+            self._fresh.append(self._open(id, as_connect(head), end, H2Connect))
+        elif protocol is not None and protocol.lower() in self.server.settings.upgrades:
             self._fresh.append(self._open(id, as_upgrade(head), end, H2CallerTunnel))
         else:
             error = refusals.connect() if protocol is None else refusals.connect_to(protocol)

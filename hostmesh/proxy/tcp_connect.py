@@ -17,6 +17,7 @@ from hostmesh.proxy.tcp_exchange import TcpExchange
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import RequestHead
     from hostmesh.proxy.caller_session import CallerSession
+    from hostmesh.proxy.connect_h2 import H2Connect
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.server import Server
     from hostmesh.proxy.tcp_client import TcpEndpointSession
@@ -72,7 +73,12 @@ class ConnectExchange(TcpExchange):
     idle_key = "tunnelIdleTimeMs"
 
     def __init__(
-        self, caller: ConnectCaller, server: Server, router: TcpRouter, head: RequestHead, now: float
+        self,
+        caller: ConnectCaller | H2Connect,
+        server: Server,
+        router: TcpRouter,
+        head: RequestHead,
+        now: float,
     ) -> None:
         super().__init__(caller, server, head, now)  # type: ignore[arg-type]  # http's, and as far as needed alike
         self.router = router
@@ -114,7 +120,7 @@ class ConnectExchange(TcpExchange):
 
 
 def connect(
-    session: CallerSession, transport: Transport, server: Server, head: RequestHead, now: float
+    caller: ConnectCaller | H2Connect, server: Server, head: RequestHead, now: float
 ) -> ConnectExchange:
     """The exchange of a CONNECT. Raises MeshError (400, 403, 503) when the listener does not let it there."""
     wanted = read_destination(head.target)
@@ -133,4 +139,4 @@ def connect(
             f"{maximum} requests and tunnels are in progress (maxConcurrentRequests)",
             status=503,
         )
-    return ConnectExchange(ConnectCaller(session, transport), server, router, head, now)
+    return ConnectExchange(caller, server, router, head, now)

@@ -200,6 +200,14 @@ class H2Caller:
         self.flush()
         return call
 
+    def connect(self, target: str) -> H2Call:
+        """Ask for a connection (RFC 9113 section 8.5)."""
+        stream = self.conn.get_next_available_stream_id()
+        call = self.calls[stream] = H2Call(stream, "CONNECT", self.loop.now())
+        self.conn.send_headers(stream, [(":method", "CONNECT"), (":authority", target)])
+        self.flush()
+        return call
+
     def data(self, call: H2Call, body: bytes, end: bool = False) -> None:
         """A piece of a body, within the window."""
         size = self.conn.max_outbound_frame_size

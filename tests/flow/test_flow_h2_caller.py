@@ -265,10 +265,7 @@ def test_connect_is_refused() -> None:
     """F20: a plain CONNECT is a 405."""
     world = World(http_config())
     connection = caller(world)
-    stream = connection.conn.get_next_available_stream_id()
-    call = connection.calls[stream] = H2Call(stream, "CONNECT", 0.0)
-    connection.conn.send_headers(stream, [(":method", "CONNECT"), (":authority", "web:80")])
-    connection.flush()
+    call = connection.connect("web:80")
     finish(world, call)
 
     assert (call.status, call.reason) == (405, "unsupported")

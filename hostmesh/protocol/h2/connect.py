@@ -58,6 +58,12 @@ def as_upgrade(head: H2RequestHead) -> H2RequestHead:
     return asked
 
 
+def as_connect(head: H2RequestHead) -> H2RequestHead:
+    """A plain CONNECT (RFC 9113 section 8.5) as in HTTP/1.1: its target is where it leads, and it has no body."""
+    pseudo = [(b":method", b"CONNECT"), (b":path", head.host), (b":authority", head.host)]
+    return H2RequestHead([*pseudo, *(pair for pair in head.pairs if pair[0] not in _OF_BODIES)], True)
+
+
 def connect_pairs(
     head: RequestHead,
     upgrade: bytes,
