@@ -9,6 +9,7 @@ certificate must not keep a revocation from being obeyed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from math import nan
 from os.path import abspath
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -278,12 +279,14 @@ class Certificates:
             scope.prune(kind)
         for part in self._parts.values():
             for kind, path in dict.fromkeys((item.kind, item.path) for item in part.value.items):
-                self._count(scope.scope(kind, path), part, path)
+                self._count(scope.scope(kind, path), part, kind, path)
 
-    def _count(self, scope: Scope, part: PemFiles[Any], path: str) -> None:
+    def _count(self, scope: Scope, part: PemFiles[Any], kind: str, path: str) -> None:
         def days_left() -> float:
             wall = self._watching.env.wall()
-            return min(item.days(wall) for item in part.value.items if item.path == path)
+            days = [item.days(wall) for item in part.value.items if (item.kind, item.path) == (kind, path)]
+            # A new chain may be without what the old one had.
+            return min(days, default=nan)
 
         scope.gauge("days_to_expiry", days_left)
         scope.gauge("alarm", lambda: float(part.trouble is not None))

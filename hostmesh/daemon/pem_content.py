@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
+from cryptography import x509
 
 from hostmesh.protocol.tls.credentials import KeyPair, Pem, Trust, name_text
 
@@ -105,7 +106,8 @@ def read_pair(cert: str, key: str, intermediates: str | None) -> Callable[[Read]
             not_before=pair.not_before,
             not_after=pair.not_after,
         )
-        return Content(pair, (item,), tuple(_key_notes(key)))
+        chain = [_ca_item(each, intermediates or cert) for each in pair.intermediates]
+        return Content(pair, (item, *chain), (*_chain_notes(pair), *_key_notes(key)))
 
     return read
 
@@ -115,18 +117,7 @@ def read_trust(cas: Sequence[str], crl: str | None) -> Callable[[Read], Content[
 
     def read(pem: Read) -> Content[Trust]:
         trust = Trust.read([pem(path) for path in cas], [pem(crl)] if crl is not None else [])
-        items = [
-            Item(
-                kind="ca",
-                path=path,
-                name=name_text(ca.subject),
-                serial=ca.serial_number,
-                not_before=ca.not_valid_before_utc,
-                not_after=ca.not_valid_after_utc,
-            )
-            for path in cas
-            for ca in Trust.read([pem(path)]).cas
-        ]
+        items = [_ca_item(ca, path) for path in cas for ca in Trust.read([pem(path)]).cas]
         notes = []
         if crl is not None:
             items += [
@@ -150,6 +141,28 @@ def read_trust(cas: Sequence[str], crl: str | None) -> Callable[[Read], Content[
         return Content(trust, tuple(items), tuple(notes))
 
     return read
+
+
+def _ca_item(ca: x509.Certificate, path: str) -> Item:
+    return Item(
+        kind="ca",
+        path=path,
+        name=name_text(ca.subject),
+        serial=ca.serial_number,
+        not_before=ca.not_valid_before_utc,
+        not_after=ca.not_valid_after_utc,
+    )
+
+
+def _chain_notes(pair: KeyPair) -> list[str]:
+    """What peers would refuse, and we cannot know: which CAs they have."""
+    if pair.is_ca:
+        return [f"{pair.path}: this is the certificate of a CA, which peers need not accept as anybody's own"]
+    subjects = {each.subject for each in pair.intermediates}
+    if subjects and pair.certificate.issuer not in subjects:
+        issuer = name_text(pair.certificate.issuer)
+        return [f"{pair.path}: the chain lacks {issuer}, which has signed this certificate"]
+    return []
 
 
 def _key_notes(path: str) -> list[str]:

@@ -15,7 +15,7 @@ from hostmesh.daemon.pem_files import SETTLE_S, PemFiles, Watching
 from hostmesh.protocol.tls.credentials import CredentialError
 from hostmesh.registry.alarms import Alarms
 from hostmesh.registry.walk import Directory, File, Found, Missing, Unreadable
-from tests.tls_making import Authority, Leaf
+from tests.tls_making import Authority, Leaf, key_pem, pem
 
 CA = Authority("mesh CA")
 OLD, NEW = CA.leaf("web.mesh"), CA.leaf("web.mesh")
@@ -330,6 +330,37 @@ def test_a_revocation_list_that_ends_or_is_missing(desk: Desk) -> None:
     assert "the revocation list of CN=mesh CA has expired" in trust.trouble
     desk.says(ca=CA.pem + other.pem, crl=CA.crl(OLD, days=9) + other.crl(days=9))
     assert (trust.trouble, trust.notes()) == (None, [])
+
+
+def test_a_chain_is_looked_after_as_well(desk: Desk) -> None:
+    """An intermediate that ends takes every handshake with it; one that is missing is refused by peers only."""
+    lower = CA.child("lower CA")
+    leaf = lower.leaf("web.mesh")
+    cert, key = desk.write("c", leaf.cert_pem), desk.write("k", leaf.key_pem)
+    other = desk.write("i", CA.pem)
+
+    whole = PemFiles(desk.watching, [cert, key], read_pair(cert, key, None))
+    wrong = PemFiles(
+        desk.watching, [cert, key, other], read_pair(desk.write("c", pem(leaf.certificate)), key, other)
+    )
+
+    assert [(item.kind, item.name) for item in whole.value.items] == [
+        ("certificate", "web.mesh"),
+        ("ca", "CN=lower CA"),
+    ]
+    assert whole.notes() == []
+    assert wrong.notes() == [f"{cert}: the chain lacks CN=lower CA, which has signed this certificate"]
+
+
+def test_the_certificate_of_a_ca_is_no_bodys_own(desk: Desk) -> None:
+    """It works with some peers and is a mistake all the same."""
+    cert, key = desk.write("c", CA.pem), desk.write("k", key_pem(CA.key))
+
+    pair = PemFiles(desk.watching, [cert, key], read_pair(cert, key, None))
+
+    assert pair.notes() == [
+        f"{cert}: this is the certificate of a CA, which peers need not accept as anybody's own"
+    ]
 
 
 def test_who_is_not_observed_watches_nothing(desk: Desk) -> None:
