@@ -45,9 +45,11 @@ class TlsCodec:
 
     __slots__ = (
         "_connection",
+        "_greeting",
         "_head",
         "_notes",
         "_records",
+        "_server_side",
         "_skip",
         "_whose",
         "ended",
@@ -59,11 +61,12 @@ class TlsCodec:
         "resumed",
     )
 
-    def __init__(self, connection: SSL.Connection, notes: Notes, whose: str) -> None:
+    def __init__(self, connection: SSL.Connection, notes: Notes, *, server_side: bool) -> None:
         connection.set_app_data(notes)
         self._connection: SSL.Connection | None = connection
         self._notes = notes
-        self._whose = whose
+        self._whose = "the caller" if server_side else "the endpoint"
+        self._server_side = server_side
         self._records: Records = records_of(connection)
         self._skip = 0
         """Bytes of the current record that have yet to come."""
@@ -74,6 +77,8 @@ class TlsCodec:
         """The peer has said that it sends no more (close_notify)."""
         self.reply = b""
         """What has to be sent after :meth:`decrypt`: the answer to a KeyUpdate. Whoever sends it empties it."""
+        self._greeting = b""
+        """What may go with the first data: tickets of TLS 1.3, for which nobody waits. A send costs more than they."""
         self.protocol = b""
         """What both sides have agreed on (ALPN); empty if nothing was said."""
         self.identity: PeerIdentity | None = None
@@ -116,6 +121,8 @@ class TlsCodec:
         connection.set_app_data(None)
         if self.on_session is not None:
             self._remember()
+        if self._server_side and connection.get_protocol_version() == SSL.TLS1_3_VERSION:
+            self._greeting, out = out, b""
         return out
 
     def _failure(self, error: Exception) -> TlsFailure:
@@ -208,23 +215,21 @@ class TlsCodec:
             self.on_session(session)
 
     def _flush(self) -> bytes:
-        connection = self._connection
-        assert connection is not None
-        pieces = []
-        try:
-            while True:
-                pieces.append(connection.bio_read(FLUSH))
-        except SSL.WantReadError:
-            return b"".join(pieces)
+        greeting, self._greeting = self._greeting, b""
+        return greeting + self._records.flush()
 
     def encrypt(self, data: bytes) -> bytes:
         """The records of ``data``. Raises :class:`TlsFailure` if the connection is of no more use."""
         if not data:
             return b""
         try:
-            return self._records.seal(data)
+            sealed = self._records.seal(data)
         except SSL.Error as error:
             raise self._failure(error) from None
+        if self._greeting:
+            greeting, self._greeting = self._greeting, b""
+            return greeting + sealed
+        return sealed
 
     def close_notify(self) -> bytes:
         """What tells the peer that no more will come (RFC 8446 section 6.1); nothing may be encrypted after it."""

@@ -118,7 +118,7 @@ class ServerContexts:
         none of them is refused, who offers nothing at all is not."""
         connection = SSL.Connection(self._contexts[0])
         connection.set_accept_state()
-        return TlsCodec(connection, Notes(alpn=alpn), "the caller")
+        return TlsCodec(connection, Notes(alpn=alpn), server_side=True)
 
 
 class ClientContext:
@@ -177,7 +177,7 @@ class ClientContext:
         if session is not None:
             connection.set_session(session)
         notes = Notes(alpn=alpn, name=name if self.validate else None, from_subject=from_subject)
-        return TlsCodec(connection, notes, "the endpoint")
+        return TlsCodec(connection, notes, server_side=False)
 
 
 def _new(method: int, ciphers: Sequence[str], protocols: Sequence[str]) -> SSL.Context:

@@ -41,6 +41,10 @@ class Records(Protocol):
         """The records of ``data``, which is not empty, and whatever else had to be sent."""
         ...
 
+    def flush(self) -> bytes:
+        """What else has to be sent; it may be nothing."""
+        ...
+
 
 class PublicRecords:
     """See the module's text."""
@@ -67,6 +71,14 @@ class PublicRecords:
         for at in range(0, len(data), RECORD):
             connection.send(view[at : at + RECORD])
         return connection.bio_read(_sealed_size(len(data)))
+
+    def flush(self) -> bytes:
+        pieces = []
+        try:
+            while True:
+                pieces.append(self._connection.bio_read(ROOM))
+        except SSL.WantReadError:
+            return b"".join(pieces)
 
 
 def _sealed_size(size: int) -> int:
@@ -133,6 +145,14 @@ class DirectRecords:
             room, most = self._seal_several(data, size)
         size = binding.bio_read(self._from_ssl, room, most)
         return binding.unpack(room, size)  # type: ignore[no-any-return]  # bytes, of a char[]
+
+    def flush(self) -> bytes:
+        binding = self._binding
+        size = binding.bio_read(self._from_ssl, binding.room, ROOM)
+        if size <= 0:
+            return b""
+        data: bytes = binding.unpack(binding.room, size)
+        return data + self.flush() if size == ROOM else data
 
     def _seal_several(self, data: bytes, size: int) -> tuple[Any, int]:
         binding = self._binding
