@@ -20,7 +20,7 @@ from hostmesh.certs.store import BUNDLE, CRL, KEY, Mesh, Store, key_file, read_p
 from hostmesh.certs.work import is_low
 
 CA_WARNED: Final = timedelta(days=180)
-"""Before the end of a CA: an exchange takes some days, and somebody has to plan it."""
+"""Before the end of a CA, or a third of its life if that is less: an exchange takes days, and has to be planned."""
 
 
 @frozen(kw_only=True)
@@ -102,18 +102,22 @@ def _ca(store: Store, mesh: Mesh, authority: Authority, now: datetime) -> Row:
     problems = [*_exposed(path), *_exposed(store.root)]
     if certificate.not_valid_after_utc <= now:
         problems.append("has ended")
-    elif certificate.not_valid_after_utc - now < CA_WARNED and authority is mesh.authorities.get(
-        mesh.ledger.signers[-1].serial
+    elif (
+        authority.serial == mesh.ledger.signers[-1].serial
+        and certificate.not_valid_after_utc - now < CA_WARNED
+        and is_low(certificate, now)
     ):
-        problems.append("ends within half a year; `hostmesh certs rotate --ca` begins its exchange")
+        problems.append("ends soon; `hostmesh certs rotate --ca` begins its exchange")
     crl = mesh.crls.get(authority.serial)
     if crl is None or crl.next_update_utc is None or crl.next_update_utc <= now:
         problems.append(
             "its revocation list has ended or is missing; `hostmesh certs rotate` makes a new one"
         )
-    state = "coming" if authority.serial == getattr(mesh.ledger.coming(now), "serial", None) else "old"
+    coming = mesh.ledger.coming(now)
     if authority is mesh.signing(now):
         state = "signs"
+    else:
+        state = "coming" if coming is not None and authority.serial == coming.serial else "old"
     return _row(f"CA ({state})", certificate, path, _own_names(certificate), problems, is_ca=True)
 
 

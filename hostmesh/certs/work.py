@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostmesh.base.errors import ConfigError
 from hostmesh.certs.issuing import (
+    BACKDATED,
     CA_LIFE,
     CRL_LIFE,
     DEFAULT_LIFE,
@@ -143,7 +144,7 @@ class Work:
             self._settle(mesh, now, fresh, outcome)
             return outcome
 
-    def rotate_ca(self, *, overlap: timedelta = OVERLAP, life: timedelta = CA_LIFE) -> Outcome:
+    def rotate_ca(self, *, overlap: timedelta = OVERLAP) -> Outcome:
         """Begin the exchange of the CA: the new one is trusted now and signs after ``overlap``.
 
         The following calls of :meth:`rotate` do the rest. ConfigError while another exchange has not come so far.
@@ -157,7 +158,7 @@ class Work:
                     f"{self.store.root}: a new CA is trusted already and signs from {coming.signs_from:%Y-%m-%d %H:%M} "
                     "UTC on; expected --ca after that"
                 )
-            mesh = _with_new_authority(mesh, now, now + overlap, life)
+            mesh = _with_new_authority(mesh, now, now + overlap)
             newest = mesh.ledger.signers[-1]
             outcome = Outcome(
                 done=[f"new CA {newest.serial:x}: trusted now, signs from {_at(newest.signs_from)}"]
@@ -165,11 +166,11 @@ class Work:
             self._settle(mesh, now, {}, outcome)
             return outcome
 
-    def replace_ca(self, *, life: timedelta = CA_LIFE) -> Outcome:
+    def replace_ca(self) -> Outcome:
         """Exchange the CA at once, for one whose key was stolen: what the old one signed is worth nothing from now."""
         with self.store.locked():
             now = self.now()
-            mesh = _with_new_authority(self._load(now), now, now, life)
+            mesh = _with_new_authority(self._load(now), now, now)
             mesh = _with_ledger(mesh, mesh.ledger.only_newest_signer())
             outcome = Outcome(done=[f"new CA {mesh.ledger.signers[-1].serial:x}: the only one from now on"])
             fresh: dict[str, Pair] = {}
@@ -289,15 +290,17 @@ def _issue(mesh: Mesh, name: str, now: datetime) -> tuple[Mesh, Pair]:
     return evolve(mesh, ledger=mesh.ledger.with_issued(name, issued)), pair
 
 
-def _with_new_authority(mesh: Mesh, now: datetime, signs_from: datetime, life: timedelta) -> Mesh:
+def _with_new_authority(mesh: Mesh, now: datetime, signs_from: datetime) -> Mesh:
+    """With one more CA, of the same name and life as the newest so far."""
     ledger = mesh.ledger
+    newest = mesh.authorities[ledger.signers[-1].serial].certificate
     authority = make_authority(
         new_key(),
         name=ledger.name,
         trust_domain=ledger.trust_domain,
         serial=new_serial(),
         now=now,
-        life=life,
+        life=newest.not_valid_after_utc - newest.not_valid_before_utc - BACKDATED,
     )
     return _with_crls(
         evolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -58,6 +59,26 @@ def test_x14_unit_is_hardened(program: Callable[[str], str], units: dict[str, Pa
 
     assert found is not None
     assert float(found[1]) < WORST_EXPOSURE
+
+
+@pytest.mark.server("setpriv")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has powers to give up")
+def test_renewal_needs_no_more_power_than_its_unit_has(program: Callable[[str], str], tmp_path: Path) -> None:
+    """With the capabilities of the unit files are renewed for another user, twice, since the first leaves old ones."""
+    text = (UNITS / "hostmesh-certs.service").read_text()
+    found = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
+    assert found is not None
+    powers = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in found[1].split())])
+    certs = [str(Path(sys.executable).parent / "hostmesh"), "certs"]
+    for arguments in (("init", "ca"), ("issue", "ca", "web", "--out", "tls", "--owner", "nobody")):
+        subprocess.run([*certs, *arguments], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+
+    for _ in range(2):
+        command = [program("setpriv"), "--bounding-set", powers, *certs, "rotate", "ca", "--all"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "web: renewed (asked for)\n", "")
+
+    assert (tmp_path / "tls" / "key.pem").stat().st_uid == (tmp_path / "tls").stat().st_uid != 0
 
 
 UNDER_ITS_MEMORY_RULE = """

@@ -310,6 +310,40 @@ def test_a_ca_that_has_ended_issues_nothing(tmp_path: Path) -> None:
         world.work.issue("web")
 
 
+def test_a_ca_that_ends_soon_is_a_problem_until_the_next_one_is_there(tmp_path: Path) -> None:
+    """A third of its life before the end; the exchange makes one that lives as long as the old one was meant to."""
+    world = CertsWorld(tmp_path / "ca")
+    world.work.init(trust_domain="mesh", name="test", life=timedelta(days=30))
+    world.later(days=19)
+    assert problems(world) == []
+
+    world.later(days=2)
+    world.work.rotate()
+    assert problems(world) == ["ends soon; `hostmesh certs rotate --ca` begins its exchange"]
+    world.work.rotate_ca()
+
+    assert problems(world) == []
+    assert world.mesh().ledger.signers[-1].not_after == world.time + timedelta(days=30)
+
+
+def test_show_names_the_states_of_cas_and_revoked_holders(world: CertsWorld) -> None:
+    """A CA signs, or is coming, or old; a revoked holder is shown as long as its certificates last."""
+    world.work.issue("web")
+    world.work.issue("thief")
+    world.work.revoke(["thief"])
+    world.work.rotate_ca()
+    before = [row.name for row in rows(world.store, world.mesh(), world.time)]
+    world.later(hours=25)
+    world.work.rotate()
+    after = [row.name for row in rows(world.store, world.mesh(), world.time)]
+    world.later(days=7)
+    world.work.rotate()
+
+    assert before == ["CA (signs)", "CA (coming)", "thief (revoked)", "web"]
+    assert after == ["CA (old)", "CA (signs)", "thief (revoked)", "web"]
+    assert [row.name for row in rows(world.store, world.mesh(), world.time)] == ["CA (signs)", "web"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
