@@ -137,8 +137,8 @@ def check(file: str) -> int:
     """Report on a configuration file: mistakes and warnings on standard error, the verdict on standard output."""
     from hostmesh.config.load import STDIN, load, read_file
 
-    config, report = load(read_file(file), "stdin" if file == STDIN else file)
-    for line in report.warning_lines():
+    config, report = load(read_file(file), "stdin" if file == STDIN else file, advice=True)
+    for line in (*report.warning_lines(), *report.advice_lines()):
         print(f"{line} (warning)", file=sys.stderr)
     if config is None:
         for line in report.mistake_lines():

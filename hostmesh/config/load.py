@@ -10,6 +10,7 @@ import attrs
 from hostmesh.base.errors import ConfigError
 from hostmesh.config.convert import BAD, Converter
 from hostmesh.config.crosscheck import crosscheck
+from hostmesh.config.lint import lint
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.plugin_files import add_plugin_files
 from hostmesh.config.registry import Registry
@@ -26,12 +27,13 @@ class UnreadableError(ConfigError):
 
 
 def load(
-    text: str | bytes, filename: str, registry: Registry | None = None
+    text: str | bytes, filename: str, registry: Registry | None = None, *, advice: bool = False
 ) -> tuple[LinkerConfig | None, Report]:
     """Parse and check a configuration. Never raises for what is in it.
 
     The config is None exactly if the report has mistakes. ``filename`` is only for messages. Without ``registry``, the
-    kinds of the installed distributions are known; ConfigError if two of them offer one kind.
+    kinds of the installed distributions are known; ConfigError if two of them offer one kind. ``advice`` is for people
+    who ask what could be better; it looks at the key files that are named.
     """
     report = Report(filename)
     data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
@@ -48,6 +50,8 @@ def load(
         crosscheck(report, root, converter.made)
     if config is BAD or not report.ok:
         return None, report
+    if advice:
+        lint(report, root, converter.made)
     return attrs.evolve(config, file=filename, unavailable_lines=tuple(report.unavailable_lines())), report
 
 

@@ -74,6 +74,8 @@ class Report:
     mistakes: list[Finding] = field(factory=list)
     warnings: list[Finding] = field(factory=list)
     unavailable: list[Finding] = field(factory=list)
+    advice: list[Finding] = field(factory=list)
+    """What is legal and mostly a slip; for ``hostmesh check``."""
 
     @property
     def ok(self) -> bool:
@@ -86,6 +88,10 @@ class Report:
     def warn(self, line: int, path: KeyPath, message: str) -> None:
         """Record what is accepted and should be written differently."""
         self.warnings.append(Finding(line, show_path(path), message))
+
+    def advise(self, line: int, path: KeyPath, message: str) -> None:
+        """Record what is legal and should be thought about."""
+        self.advice.append(Finding(line, show_path(path), message))
 
     def cannot_run(self, line: int, path: KeyPath, message: str) -> None:
         """Record what parses and cannot run in this version."""
@@ -100,6 +106,9 @@ class Report:
 
     def warning_lines(self) -> list[str]:
         return self._lines(self.warnings)
+
+    def advice_lines(self) -> list[str]:
+        return self._lines(self.advice)
 
     def unavailable_lines(self) -> list[str]:
         return self._lines(self.unavailable)
