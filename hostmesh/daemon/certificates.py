@@ -46,6 +46,7 @@ class Contexts(Generic[C]):
         self.parts = parts
         self._build = build
         self._closers: list[Callable[[], None]] = []
+        self._scheduled = False
         self.alarm: str | None = None
         """Why OpenSSL refuses what the files say; None if it does not."""
         self.var: Var[C] = Var(watching.turn, build(self._values()))
@@ -65,6 +66,15 @@ class Contexts(Generic[C]):
             close()
 
     def _changed(self, _content: Content[Any]) -> None:
+        # Once for all that has changed together: with fifty certificates contexts take 15 ms to make.
+        if not self._scheduled:
+            self._scheduled = True
+            self._watching.turn.call_soon(self._make)
+
+    def _make(self) -> None:
+        self._scheduled = False
+        if not self._closers:
+            return
         try:
             contexts = self._build(self._values())
         except CredentialError as error:
@@ -206,6 +216,7 @@ class Certificates:
                 require_client_auth=config.require_client_auth,
                 ciphers=ciphers,
                 protocols=config.protocols,
+                allowed=config.allowed_callers,
             )
 
         return Contexts(self._watching, [*pairs, *trust], build)

@@ -94,26 +94,20 @@ class Met:
     is_resumed: bool
 
 
-@frozen
-class Seen:
-    """How long one rotation took to be seen."""
-
-    title: str
-    seconds: float
-    """Until the first handshake that saw it, from the moment at which the files were complete."""
-
-
 @define
 class Report:
     """What has been counted."""
 
     outcomes: list[Outcome] = field(factory=list)
-    seen: list[Seen] = field(factory=list)
+    seen: dict[str, float] = field(factory=dict)
+    """Seconds from the moment at which the files were complete to the first handshake that saw them, by rotation."""
     held: dict[str, int] = field(factory=dict)
     """Requests of each connection that was held open from the first rotation to the last."""
     problems: list[str] = field(factory=list)
     refused: list[str] = field(factory=list)
     """The alerts for those who came with a session from before they were revoked."""
+    worst_pause_ms: float = 0.0
+    """For which hostmesh's loop has served nobody, in the last minute or two."""
     connects: int = 0
     """Connections of the outgoing HTTP/2 router: one, if none was lost."""
     handshakes: int = 0
@@ -237,7 +231,7 @@ class Rotation(ExitStack):
             self.mesh.wait(is_seen, title, within=WITHIN)
         except AssertionError:
             self.report.problems.append(f"{title}: not seen within {WITHIN} s")
-        self.report.seen.append(Seen(title, time.monotonic() - done))
+        self.report.seen[title] = time.monotonic() - done
         self.steady()
 
     def steady(self) -> None:
@@ -280,7 +274,7 @@ class Rotation(ExitStack):
         self.files.rename(key=key_pem(self.new.key))
         began = time.monotonic()
         self.mesh.wait_log("tls.old_kept")
-        self.report.seen.append(Seen("mismatched key: alarm", time.monotonic() - began))
+        self.report.seen["mismatched key: alarm"] = time.monotonic() - began
         if self.mesh.metrics().get("tls/alarms") != 1:
             self.report.problems.append("mismatched key: not in the metrics")
         page, machine = (
@@ -362,6 +356,8 @@ class Rotation(ExitStack):
         for name, value in self.mesh.metrics().items():
             if name.startswith("rt/in/server/") and name.endswith("/tls/handshakes"):
                 report.handshakes = int(value)
+            elif name.endswith("loop/worst_pause_ms"):
+                report.worst_pause_ms = value
             elif name.startswith("rt/out/client/") and name.endswith("/connects"):
                 report.connects = int(value)
         return report
@@ -379,11 +375,14 @@ def main() -> int:
         with Rotation(Path(folder), rate=options.rate, hold=options.hold) as made:
             report = made.run()
         seconds = time.monotonic() - began
-    for seen in report.seen:
-        print(f"{seen.title:60} {seen.seconds:6.2f} s")
+    for title, took in report.seen.items():
+        print(f"{title:40} {took:6.2f} s")
     slowest = sorted(outcome.done - outcome.sent for outcome in report.outcomes)
     print(f"{len(report.outcomes)} requests in {seconds:.0f} s, {len(report.failures)} failed")
-    print(f"latency p50 {slowest[len(slowest) // 2] * 1000:.1f} ms, longest {slowest[-1] * 1000:.0f} ms")
+    print(
+        f"latency p50 {slowest[len(slowest) // 2] * 1000:.1f} ms, longest {slowest[-1] * 1000:.0f} ms; "
+        f"longest pause of hostmesh's loop {report.worst_pause_ms:.1f} ms"
+    )
     print(
         f"{report.handshakes} handshakes done; {report.probes} probes tried, of which some were to be refused"
     )

@@ -273,6 +273,35 @@ def test_x4_a_swapped_link_changes_both_files(tmp_path: FilePath) -> None:
     assert "alarm tls.old_kept" not in host.events()
 
 
+def test_certificates_that_change_together_make_contexts_once(tmp_path: FilePath) -> None:
+    """A mounted secret with ten pairs is one update; the first of its files may be seen a moment before the rest."""
+    for date in ("2026_01", "2026_02"):
+        (tmp_path / f"..{date}").mkdir()
+        for n in range(10):
+            leaf = CA.leaf(f"{n}.mesh")
+            (tmp_path / f"..{date}" / f"cert{n}").write_bytes(leaf.cert_pem)
+            (tmp_path / f"..{date}" / f"key{n}").write_bytes(leaf.key_pem)
+    (tmp_path / "..data").symlink_to("..2026_01")
+    pairs = [
+        CertificateFiles(cert_path=f"{tmp_path}/..data/cert{n}", key_path=f"{tmp_path}/..data/key{n}")
+        for n in range(10)
+    ]
+    (tmp_path / "elsewhere").mkdir()
+    host = Host(tmp_path / "elsewhere")
+    made = []
+
+    async def test() -> None:
+        contexts = host.certificates.server(host.server(certificates=tuple(pairs)))
+        before = [pair.serial for pair in contexts.value.pairs[1:]]
+        contexts.observe(made.append)
+        (tmp_path / "..data_tmp").symlink_to("..2026_02")
+        os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+        await host.until(lambda: not {pair.serial for pair in contexts.value.pairs} & set(before))
+
+    host.run(test)
+    assert len(made) <= 2
+
+
 def test_x4_a_mismatched_key_keeps_the_old_pair_and_shouts(host: Host) -> None:
     """In the log, in metrics and on the page, until both files belong together again."""
     host.certificates.prepare(config_of(host, SERVER))
