@@ -40,6 +40,8 @@ class Reason(StrEnum):
     """The peer's certificate is for the other side of a connection (extendedKeyUsage)."""
     TLS_NO_CERTIFICATE = "tls-no-certificate"
     """The caller has shown no certificate where one is required."""
+    TLS_NOT_ALLOWED = "tls-not-allowed"
+    """The caller has proved who it is, and ``allowedCallers`` does not name it."""
     TLS_NOT_SPOKEN = "tls-not-spoken"
     """The peer does not speak TLS where it is expected."""
     TLS_UNEXPECTED = "tls-unexpected"

@@ -21,6 +21,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _SPIFFE_ID = re.compile(r"spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+")
 """SPIFFE-ID section 2. The trust domain alone names no workload."""
+_CALLER = re.compile(
+    r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)*/([A-Za-z0-9._-]+|\*)"
+)
+"""What ``allowedCallers`` may have."""
 _VARIABLE = re.compile(r"\{[^{}]*\}")
 
 
@@ -138,6 +142,9 @@ class ServerTlsConfig:
     ``certPath``."""
     require_client_auth: bool = False
     """``true`` ends the handshake of a caller without a valid certificate."""
+    allowed_callers: tuple[str, ...] = field(default=(), metadata={"extension": True})
+    """Who may come in, of those whose certificate is valid: DNS names (``*.prod.mesh`` for any one label) and SPIFFE
+    ids (``spiffe://mesh/ns/prod/*`` for all below). Default: everybody."""
     ciphers: tuple[str, ...] = ()
     """Names as OpenSSL (``ECDHE-RSA-AES128-GCM-SHA256``) or Java has them (``TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256``);
     those of TLS 1.2 and 1.3 are chosen apart. Default: all with forward secrecy and authenticated encryption."""
@@ -151,6 +158,16 @@ class ServerTlsConfig:
             problems.append(
                 "requireClientAuth: found true without caCertPath, expected the CAs that may sign callers' certificates"
             )
+        if self.allowed_callers and not self.require_client_auth:
+            problems.append(
+                "allowedCallers: found without requireClientAuth: true, expected both: who shows nothing is nobody"
+            )
+        problems += [
+            f"allowedCallers: found {name!r}, expected a DNS name or a SPIFFE id, with a star as its first label or "
+            "its last segment at most"
+            for name in self.allowed_callers
+            if _CALLER.fullmatch(name) is None
+        ]
         if self.crl_path is not None and self.ca_cert_path is None:
             problems.append(
                 "crlPath: found without caCertPath, expected both: the CA and what it has revoked"

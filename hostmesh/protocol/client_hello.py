@@ -170,6 +170,11 @@ def _server_name(body: bytes) -> str:
     names.end()
     if kind != _HOST_NAME:
         raise bad(f"a server name of type {kind}")
+    return host_name(host)
+
+
+def host_name(host: bytes) -> str:
+    """A server name in lower case. Raises MeshError (bad-client-hello) for one that cannot be a DNS name."""
     if _NAME.fullmatch(host) is None:
         raise bad(f"the server name {host[:80]!r} is no DNS name")
     return host.decode("ascii").lower()

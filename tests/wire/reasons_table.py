@@ -461,6 +461,7 @@ ELSEWHERE = {
     Reason.TLS_REVOKED: (TLS, "a certificate on the list of `crlPath`, or a list that has expired"),
     Reason.TLS_WRONG_USAGE: (TLS, "a server's certificate shown by a caller, or the other way round"),
     Reason.TLS_NO_CERTIFICATE: (CUT, "`requireClientAuth`, and a caller that shows no certificate"),
+    Reason.TLS_NOT_ALLOWED: (CUT, "`allowedCallers`, and a caller with a valid certificate for another name"),
     Reason.TLS_NOT_SPOKEN: (
         TLS,
         "plain text where TLS is expected; HTTP/1 callers are answered 400 in plain text",

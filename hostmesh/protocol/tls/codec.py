@@ -34,8 +34,10 @@ class Notes:
     alpn: tuple[bytes, ...] = ()
     name: str | None = None
     from_subject: bool = False
+    allowed: tuple[str, ...] = ()
     problem: VerifyProblem | None = None
     mismatch: str | None = None
+    stranger: str | None = None
     offered: list[bytes] | None = None
     verified: bool = False
 
@@ -91,6 +93,11 @@ class TlsCodec:
         """OpenSSL's name of the cipher in use; empty before there is one."""
         return "" if self._connection is None else self._connection.get_cipher_name() or ""
 
+    @property
+    def server_name(self) -> bytes | None:
+        """The host name that the caller has asked for (SNI), as it came; None for none."""
+        return None if self._connection is None else self._connection.get_servername()
+
     def handshake(self, data: bytes) -> bytes:
         """Take bytes of the peer, none to begin with, and return what has to be sent.
 
@@ -129,6 +136,11 @@ class TlsCodec:
         notes = self._notes
         if notes.mismatch is not None:
             found = Reason.TLS_NAME_MISMATCH, notes.mismatch
+        elif notes.stranger is not None:
+            found = (
+                Reason.TLS_NOT_ALLOWED,
+                f"the caller is {notes.stranger}, whom allowedCallers does not name",
+            )
         elif notes.problem is not None:
             found = of_verification(notes.problem, f"{self._whose}'s")
         elif notes.offered is not None:

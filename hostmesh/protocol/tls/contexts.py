@@ -14,7 +14,7 @@ from OpenSSL import SSL, crypto
 
 from hostmesh.protocol.tls.codec import Notes, NothingInCommonError, TlsCodec
 from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
-from hostmesh.protocol.tls.identity import NameMismatch, verify_name
+from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, verify_name
 
 CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -51,7 +51,8 @@ class ServerContexts:
     ``pairs`` are our certificates: the first is shown to who asks for no name, or for one that none of them carries.
     ``trust`` is who may sign callers' certificates; None asks for none. ``require_client_auth`` ends the handshake of
     a caller without one. ``ciphers`` are OpenSSL's names, of TLS 1.2 and 1.3, and ``protocols`` as in the
-    configuration; empty for our own choice.
+    configuration; empty for our own choice. ``allowed`` are the callers who may come in (:func:`is_allowed`); empty for
+    everybody.
 
     Raises :class:`CredentialError` if the parts do not fit or OpenSSL refuses them.
     """
@@ -64,11 +65,13 @@ class ServerContexts:
         require_client_auth: bool = False,
         ciphers: Sequence[str] = (),
         protocols: Sequence[str] = (),
+        allowed: Sequence[str] = (),
     ) -> None:
         if not pairs:
             raise CredentialError("a server needs a certificate")
         self.pairs = tuple(pairs)
         self.trust = trust
+        self._allowed = tuple(allowed)
         self._contexts = [
             self._context(pair, trust, require_client_auth, ciphers, protocols) for pair in pairs
         ]
@@ -118,7 +121,7 @@ class ServerContexts:
         none of them is refused, who offers nothing at all is not."""
         connection = SSL.Connection(self._contexts[0])
         connection.set_accept_state()
-        return TlsCodec(connection, Notes(alpn=alpn), server_side=True)
+        return TlsCodec(connection, Notes(alpn=alpn, allowed=self._allowed), server_side=True)
 
 
 class ClientContext:
@@ -245,7 +248,15 @@ def _check_caller(
 ) -> bool:
     if not ok:
         _note_problem(connection, certificate, code, depth)
-    return bool(ok)
+        return False
+    notes: Notes = connection.get_app_data()
+    if depth == 0 and notes.allowed:
+        # Here and not behind the handshake: so the caller is told, and a session that is resumed has passed it.
+        identity = PeerIdentity.of(certificate.to_cryptography())
+        if not is_allowed(identity, notes.allowed):
+            notes.stranger = identity.name
+            return False
+    return True
 
 
 def _check_endpoint(

@@ -6,7 +6,7 @@ TLS checks that a certificate comes from a CA that we trust and that the peer ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
@@ -123,6 +123,23 @@ def verify_name(peer: PeerIdentity | x509.Certificate, name: str, *, from_subjec
         verify_service_identity(patterns, [_service_id(name)], [])
     except (VerificationError, CertificateError):
         raise _mismatch(peer, name) from None
+
+
+def is_allowed(peer: PeerIdentity, allowed: Collection[str]) -> bool:
+    """Whether one of the names that a verified certificate carries is among ``allowed``.
+
+    Those are DNS names, ``*.prod.mesh`` for any one label, and SPIFFE ids, ``spiffe://mesh/ns/prod/*`` for all below
+    that path. A certificate with more than one URI is nobody's (X509-SVID 2).
+    """
+    # A certificate for a star is nobody in particular.
+    names = {name.lower().removesuffix(".") for name in peer.dns_names if "*" not in name}
+    names |= {"*." + name.partition(".")[2] for name in names}
+    if len(peer.uris) == 1:
+        (uri,) = peer.uris
+        names.add(uri)
+        parts = uri.split("/")
+        names |= {"/".join(parts[:end]) + "/*" for end in range(3, len(parts))}
+    return any((each if each.startswith(SPIFFE) else each.lower()) in names for each in allowed)
 
 
 def _verify_spiffe(peer: PeerIdentity, name: str) -> None:

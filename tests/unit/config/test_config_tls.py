@@ -23,6 +23,21 @@ def test_the_cas_of_endpoints_come_from_either_key() -> None:
     assert ClientTlsConfig(common_name="a").authorities == ()
 
 
+def allowing(name: str) -> ServerTlsConfig:
+    """A server that lets this caller in."""
+    return ServerTlsConfig(
+        cert_path="/c", key_path="/k", ca_cert_path="/ca", require_client_auth=True, allowed_callers=(name,)
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["web.mesh", "*.mesh", "spiffe://mesh/web", "spiffe://mesh/*", "spiffe://mesh/ns/a/*"]
+)
+def test_callers_are_named_by_dns_or_spiffe(name: str) -> None:
+    """With a star where a whole label or all later segments may be anything."""
+    assert allowing(name).check() == []
+
+
 @pytest.mark.parametrize(
     "tls",
     [
@@ -36,6 +51,12 @@ def test_the_cas_of_endpoints_come_from_either_key() -> None:
         ClientTlsConfig(common_name="spiffe://mesh/a", common_name_from_subject=True),
         ServerTlsConfig(cert_path="/c", key_path="/k", require_client_auth=True),
         ServerTlsConfig(cert_path="/c", key_path="/k", crl_path="/crl"),
+        ServerTlsConfig(cert_path="/c", key_path="/k", ca_cert_path="/ca", allowed_callers=("web.mesh",)),
+        allowing("*"),
+        allowing("a.*.mesh"),
+        allowing("spiffe://mesh"),
+        allowing("spiffe://mesh/*/web"),
+        allowing("https://mesh/web"),
     ],
 )
 def test_x1_half_a_verification_is_a_mistake(tls: ClientTlsConfig | ServerTlsConfig) -> None:
