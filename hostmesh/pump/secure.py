@@ -198,12 +198,22 @@ class SecureTransport:
             self._inner.write(farewell)
 
     def abort(self) -> None:
-        self._shut = True
-        self._inner.abort()
+        if self._codec.server_side or self._shut or self._inner.unsent:
+            self._shut = True
+            self._inner.abort()
+        else:
+            # What we ask of endpoints says itself how long it is, so nothing looks complete because of a farewell;
+            # without one every idle connection that we close is an error in an endpoint's log.
+            self.close()
 
     def reset(self) -> None:
         self._shut = True
         self._inner.reset()
+
+    @property
+    def server_name(self) -> bytes | None:
+        """The host name that a caller has asked for (SNI), as it came; None for none."""
+        return self._codec.server_name
 
     # -- what it is -----------------------------------------------------------------------------------------------
 

@@ -51,7 +51,6 @@ class TlsCodec:
         "_head",
         "_notes",
         "_records",
-        "_server_side",
         "_skip",
         "_whose",
         "ended",
@@ -60,7 +59,7 @@ class TlsCodec:
         "on_session",
         "protocol",
         "reply",
-        "resumed",
+        "server_side",
     )
 
     def __init__(self, connection: SSL.Connection, notes: Notes, *, server_side: bool) -> None:
@@ -68,7 +67,7 @@ class TlsCodec:
         self._connection: SSL.Connection | None = connection
         self._notes = notes
         self._whose = "the caller" if server_side else "the endpoint"
-        self._server_side = server_side
+        self.server_side = server_side
         self._records: Records = records_of(connection)
         self._skip = 0
         """Bytes of the current record that have yet to come."""
@@ -84,7 +83,6 @@ class TlsCodec:
         self.protocol = b""
         """What both sides have agreed on (ALPN); empty if nothing was said."""
         self.identity: PeerIdentity | None = None
-        self.resumed = False
         self.on_session: Callable[[Any], object] | None = None
         """Given what a later connection may resume (client side)."""
 
@@ -128,7 +126,7 @@ class TlsCodec:
         connection.set_app_data(None)
         if self.on_session is not None:
             self._remember()
-        if self._server_side and connection.get_protocol_version() == SSL.TLS1_3_VERSION:
+        if self.server_side and connection.get_protocol_version() == SSL.TLS1_3_VERSION:
             self._greeting, out = out, b""
         return out
 

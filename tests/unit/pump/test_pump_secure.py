@@ -284,3 +284,25 @@ def test_a_session_that_cannot_be_made_closes_the_connection(tls_files: TlsFiles
     assert far.closed
     near.abort()
     loop.run_for(1)
+
+
+def test_an_endpoint_is_told_when_an_idle_connection_is_closed(link: Link) -> None:
+    """abort of the dialling side says close_notify; that of a server, whose answer may be cut, does not."""
+    link.caller.up.abort()
+    link.loop.run_for(1)
+
+    assert link.server.told.events == ["eof"]
+    link.server.up.abort()
+    link.loop.run_for(5)
+    assert link.caller.told.events == ["lost"]
+
+
+def test_a_cut_answer_does_not_look_complete(link: Link) -> None:
+    """abort of a server's connection is a cut for its caller."""
+    link.server.up.write(b"half an ans")
+    link.loop.run_for(1)
+    link.server.up.abort()
+    link.loop.run_for(1)
+
+    assert link.caller.told.events == ["data", "lost"]
+    assert isinstance(link.caller.told.error, ConnectionError)
