@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -33,9 +34,11 @@ class Relay:
         self.to = port
         self.seen: list[tuple[bytearray, bytearray]] = []
         """For each connection what came from its caller, and what was answered."""
+        self.sockets: list[socket.socket] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
 
     def _accept(self) -> None:
         while True:
@@ -44,10 +47,12 @@ class Relay:
             except OSError:
                 return
             far = socket.create_connection(("127.0.0.1", self.to))
+            self.sockets += (near, far)
             asked, answered = bytearray(), bytearray()
             self.seen.append((asked, answered))
             for source, target, kept in ((near, far, asked), (far, near, answered)):
-                threading.Thread(target=self._pass, args=(source, target, kept), daemon=True).start()
+                self.threads.append(threading.Thread(target=self._pass, args=(source, target, kept)))
+                self.threads[-1].start()
 
     @staticmethod
     def _pass(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
@@ -60,7 +65,16 @@ class Relay:
             pass  # the other direction has ended both
 
     def close(self) -> None:
-        self.listener.close()
+        """Cut what is there and wait for the threads."""
+        self.listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake who accepts
+        self.threads[0].join(10)
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join(10)
+        for each in (self.listener, *self.sockets):
+            each.close()
 
 
 def record_types(stream: bytes) -> list[int]:
