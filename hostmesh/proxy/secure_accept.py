@@ -10,7 +10,7 @@ oldest makes room: it has had the longest time, and a thousand peers that say no
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import frozen
 
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from hostmesh.protocol.tls.contexts import ServerContexts
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import Session, Transport
-    from hostmesh.telemetry.metrics import Scope
+    from hostmesh.telemetry.metrics import Counter, Scope
 
 MAX_HANDSHAKES: Final = 1000
 """Handshakes in progress per server (hardening X3): of 60 KiB each, and some seconds of CPU if they all go on."""
+
+MAX_CALLERS: Final = 200
+"""Names of callers whose handshakes are counted apart, per server; those of later ones are ``other``."""
 
 ALPN: Final = (b"h2", b"http/1.1")
 """What an HTTP server takes, the preferred first."""
@@ -59,17 +62,51 @@ class ServerTls:
         return SecureAccept(server, transport, self)
 
 
+class Greeted(Protocol):
+    """A caller whose handshake is in progress, whatever it will carry."""
+
+    def abort(self) -> None:
+        """End it now; it is not in progress afterwards."""
+        ...
+
+
 class TlsStats:
     """``tls/*`` below a server's node."""
 
-    __slots__ = ("dropped", "handshakes", "in_progress")
+    __slots__ = ("_callers", "_scope", "dropped", "handshakes", "in_progress", "resumed")
 
     def __init__(self, scope: Scope) -> None:
-        self.in_progress: dict[SecureAccept, None] = {}
+        self._scope = scope.scope("callers")
+        self._callers: dict[str, Counter] = {}
+        self.in_progress: dict[Greeted, None] = {}
         """The oldest first."""
         self.handshakes = scope.counter("handshakes")
+        self.resumed = scope.counter("resumed")
         self.dropped = scope.counter("dropped")
         scope.gauge("in_progress", lambda: float(len(self.in_progress)))
+
+    def begin(self, greeted: Greeted, maximum: int) -> None:
+        """Another handshake begins; with ``maximum`` in progress the oldest makes room."""
+        if len(self.in_progress) >= maximum:
+            self.dropped.value += 1
+            next(iter(self.in_progress)).abort()
+        self.in_progress[greeted] = None
+
+
+    def established(self, transport: SecureTransport) -> None:
+        """Count a handshake that has succeeded: in all, and for whom."""
+        self.handshakes.value += 1
+        if transport.resumed:
+            self.resumed.value += 1
+        identity = transport.identity
+        if identity is not None:
+            counter = self._callers.get(identity.name)
+            if counter is None:
+                name = identity.name if len(self._callers) < MAX_CALLERS else "other"
+                counter = self._scope.counter(name)
+                if name != "other":
+                    self._callers[name] = counter
+            counter.value += 1
 
 
 class SecureAccept:
@@ -84,10 +121,7 @@ class SecureAccept:
         self._transport = transport
         self._opened = server.loop.now()
         self._stats = stats = server.tls_stats
-        if len(stats.in_progress) >= tls.max_handshakes:
-            stats.dropped.value += 1
-            next(iter(stats.in_progress)).abort()
-        stats.in_progress[self] = None
+        stats.begin(self, tls.max_handshakes)
         self._handshake = Handshake(
             server.loop,
             transport,
@@ -110,7 +144,7 @@ class SecureAccept:
     def _established(self, transport: SecureTransport) -> Session:
         server = self._server
         del self._stats.in_progress[self]
-        self._stats.handshakes.value += 1
+        self._stats.established(transport)
         session = CallerSession(server, transport, self._opened)
         if transport.protocol == b"h2":
             h2 = H2CallerSession(server, transport, self._opened)

@@ -48,6 +48,7 @@ class SecureTransport:
         "local",
         "peer",
         "protocol",
+        "resumed",
         "session",
     )
 
@@ -59,6 +60,8 @@ class SecureTransport:
         self.local: Address = inner.local
         self.identity: PeerIdentity | None = codec.identity
         """Who the peer has proved to be; None if it has shown no certificate."""
+        self.resumed = codec.resumed
+        """The handshake went on with an earlier session (accepting side)."""
         self.protocol = codec.protocol
         """What both sides have agreed to speak (ALPN); empty if nothing was said."""
         self.session: Session | None = None

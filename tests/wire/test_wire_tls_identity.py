@@ -90,3 +90,23 @@ def test_the_log_says_who_the_caller_was(hall: Hall, tls_files: TlsFiles) -> Non
 
     hall.mesh.wait(lambda: len(lines()) == 2, "both requests are logged")
     assert [each.get("identity") for each in lines()] == [CALLER, None]
+
+
+def test_handshakes_are_counted_by_caller(hall: Hall, tls_files: TlsFiles) -> None:
+    """tls/callers, and those among all that went on with an earlier session."""
+    port = hall.mesh.ports["port"]
+    node = f"rt/r/server/127.0.0.1/{port}/tls"
+    before = hall.mesh.metrics()
+    context = tls_files.client_context(tls_files.client)
+    with TlsClient(port, context) as client:
+        assert client.request().status == 200
+        session = client.tls.session
+    with TlsClient(port, context, session=session) as client:
+        assert client.tls.session_reused
+        assert client.request().status == 200
+    after = hall.mesh.metrics()
+
+    def more(name: str) -> float:
+        return after[f"{node}/{name}"] - before.get(f"{node}/{name}", 0)
+
+    assert (more("handshakes"), more("resumed"), more(f"callers/{CALLER}")) == (2, 1, 2)

@@ -16,6 +16,7 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
 from hostmesh.protocol.tls.identity import PeerIdentity
 from hostmesh.protocol.tls.records import RECORD, Records, records_of
+from hostmesh.protocol.tls.server_hello import resumes
 
 FLUSH: Final = 64 * 1024
 """Bytes asked for when something other than data may have to be sent: a handshake flight with a long chain."""
@@ -59,6 +60,7 @@ class TlsCodec:
         "on_session",
         "protocol",
         "reply",
+        "resumed",
         "server_side",
     )
 
@@ -83,6 +85,8 @@ class TlsCodec:
         self.protocol = b""
         """What both sides have agreed on (ALPN); empty if nothing was said."""
         self.identity: PeerIdentity | None = None
+        self.resumed = False
+        """The handshake went on with an earlier session of the caller (server side)."""
         self.on_session: Callable[[Any], object] | None = None
         """Given what a later connection may resume (client side)."""
 
@@ -110,7 +114,10 @@ class TlsCodec:
         try:
             connection.do_handshake()
         except SSL.WantReadError:
-            return self._flush()
+            out = self._flush()
+            if out and self.server_side:
+                self.resumed = resumes(out)
+            return out
         except (SSL.Error, NothingInCommonError) as error:
             raise self._failure(error) from None
         return self._finish(connection)
@@ -119,9 +126,7 @@ class TlsCodec:
         self.established = True
         out = self._flush()
         self.protocol = connection.get_alpn_proto_negotiated()
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        if certificate is not None:
-            self.identity = PeerIdentity.of(certificate)
+        self.identity = self._identity(connection)
         # The notes are for the callbacks of the handshake, of which there is no second one.
         connection.set_app_data(None)
         if self.on_session is not None:
@@ -129,6 +134,18 @@ class TlsCodec:
         if self.server_side and connection.get_protocol_version() == SSL.TLS1_3_VERSION:
             self._greeting, out = out, b""
         return out
+
+    def _identity(self, connection: SSL.Connection) -> PeerIdentity | None:
+        try:
+            certificate = connection.get_peer_certificate(as_cryptography=True)
+            return None if certificate is None else PeerIdentity.of(certificate)
+        except Exception as error:  # noqa: BLE001 - anybody's bytes; cryptography refuses them in many ways
+            if connection.get_verify_mode() == SSL.VERIFY_NONE:
+                # Nobody has asked who it is.
+                return None
+            raise TlsFailure(
+                Reason.TLS_UNTRUSTED, f"{self._whose}'s certificate cannot be read: {error}"
+            ) from None
 
     def _failure(self, error: Exception) -> TlsFailure:
         notes = self._notes
