@@ -12,7 +12,7 @@ from hostmesh.config.report import KeyPath
 from hostmesh.config.routers import RouterConfig
 from hostmesh.config.servers import ListenerConfig
 from hostmesh.config.sockets import SocketOptions
-from hostmesh.config.tls import TLS_LATER, ClientTlsConfig, ServerTlsConfig
+from hostmesh.config.tls import ClientTlsConfig
 from hostmesh.config.tree import Items, Node, is_null
 from hostmesh.config.types import Positive, Timeout
 
@@ -50,8 +50,6 @@ class TcpServerSession:
 class TcpServerConfig(ListenerConfig):
     """A listening socket of a tcp router."""
 
-    tls: ServerTlsConfig | None = field(default=None, metadata={"unavailable": TLS_LATER})
-    """Default: bytes are passed as they are, TLS included."""
     max_connections: Positive | None = None
     """*hostmesh* Connections above which further ones are reset at once. Default: what descriptors allow."""
     server_session: TcpServerSession = TcpServerSession()
@@ -88,8 +86,8 @@ class TcpClientParams:
     proxy_protocol: Literal["v1", "v2"] | None = None
     """*hostmesh* Begin connections to endpoints with a PROXY protocol header of that version, which says who the caller
     is. Default: none."""
-    tls: ClientTlsConfig | None = field(default=None, metadata={"unavailable": TLS_LATER})
-    """*hostmesh* Default: bytes are passed as they are, TLS included."""
+    tls: ClientTlsConfig | None = None
+    """*hostmesh* TLS to endpoints, around what callers say. Default: bytes are passed as they are, TLS included."""
     socket_options: SocketOptions | None = field(default=None, metadata={"fill": {}})
     """*hostmesh* Default: those of ``socketOptions``."""
 

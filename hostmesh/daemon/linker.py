@@ -210,7 +210,7 @@ class Linker:
     def _maker(self, router: AnyRouter, config: Any) -> tuple[Any, Any]:
         """The class of a server, and what it is configured with."""
         if isinstance(router, TcpRouterConfig):
-            return TcpServer, tcp_server_settings_of(config)
+            return TcpServer, tcp_server_settings_of(self.shared, config)
         return Server, server_settings_of(self.shared, router, config)
 
     def _capacity(self) -> int:

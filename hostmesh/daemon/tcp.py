@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attrs import evolve
+
 from hostmesh.base.backoff import Constant
 from hostmesh.config.policies import HttpClientParams, ServiceParams
 from hostmesh.config.routers import HttpRouterConfig
 from hostmesh.config.tcp import TcpClientParams, TcpRouterConfig, TcpServerConfig, TcpServiceParams
-from hostmesh.daemon.build import AnyRouter, announcers_of
-from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker
+from hostmesh.daemon.build import AnyRouter, announcers_of, server_tls_of
+from hostmesh.daemon.clients import RESPONSE_LIMITS, PolicyResolver, client_maker, endpoint_tls_of
 from hostmesh.daemon.shared import Shared
 from hostmesh.naming.interpreter import Interpreter
 from hostmesh.naming.path import Path
@@ -46,7 +48,12 @@ def build_tcp_router(
         return service_settings_of(services.effective(path))
 
     def client_settings(id: Path) -> TcpClientSettings:
-        return client_settings_of(clients.effective(id))
+        params = clients.effective(id)
+        settings = client_settings_of(params)
+        if isinstance(params, TcpClientParams):
+            # What callers of CONNECT say through an http router is theirs, TLS included.
+            settings = evolve(settings, tls=endpoint_tls_of(shared, params.tls))
+        return settings
 
     deps = IdentifierDeps(env=shared.env, report=shared.report, shared=shared.registry)
     if config.originator and isinstance(config, TcpRouterConfig):
@@ -104,7 +111,7 @@ def client_settings_of(params: TcpClientParams | HttpClientParams) -> TcpClientS
     )
 
 
-def tcp_server_settings_of(config: TcpServerConfig) -> TcpServerSettings:
+def tcp_server_settings_of(shared: Shared, config: TcpServerConfig) -> TcpServerSettings:
     session = config.server_session
     read_timeout = config.socket_options.read_timeout_ms
     return TcpServerSettings(
@@ -114,4 +121,5 @@ def tcp_server_settings_of(config: TcpServerConfig) -> TcpServerSettings:
         life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
         preface_time=PREFACE_TIME if read_timeout is None else min(PREFACE_TIME, read_timeout / 1000),
         announcers=announcers_of(config),
+        tls=server_tls_of(shared, config.tls),
     )

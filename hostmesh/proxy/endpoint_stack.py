@@ -93,6 +93,10 @@ class EndpointStack(Node):
             connecting = client.connect(self)
             self.connecting[connecting] = None
 
+    def greeting(self, connecting: Connecting) -> bytes:
+        """What a connection that is to carry TLS begins with, in front of its handshake."""
+        return b""
+
     def connected(self, connecting: Connecting, transport: Transport) -> Session:
         """A connect succeeded: the first waiter gets the session."""
         self.connecting.pop(connecting, None)

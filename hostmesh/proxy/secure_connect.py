@@ -75,6 +75,9 @@ class SecureConnect:
             self._failed,
             timeout=tls.handshake_time,
         )
+        greeting = endpoint.greeting(self)
+        if greeting:
+            transport.write(greeting)
         self._handshake.start()
         return self._handshake
 

@@ -7,6 +7,7 @@ later; success and failure are those of connects.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -15,7 +16,7 @@ from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.proxy_protocol import header_v1, header_v2
 from hostmesh.proxy.client_stack import ClientStack
-from hostmesh.proxy.endpoint_stack import EndpointStack
+from hostmesh.proxy.endpoint_stack import OURS, EndpointStack
 from hostmesh.proxy.settings import ClientSettings
 from hostmesh.proxy.tcp_exchange import TcpExchange
 
@@ -62,6 +63,11 @@ class TcpEndpointStack(EndpointStack):
 
     client: TcpClientStack
 
+    def __init__(self, client: TcpClientStack, endpoint: Endpoint) -> None:
+        super().__init__(client, endpoint)
+        self._promised: dict[Connecting, Exchange] = {}
+        """Connections whose PROXY header has left, in front of their handshake, and for whom they are."""
+
     def dispatch(self, ex: Exchange) -> None:
         assert isinstance(ex, TcpExchange)
         if ex.guarded and (why := ex.router.refused_by_policy(ex, self.endpoint)) is not None:
@@ -70,6 +76,17 @@ class TcpEndpointStack(EndpointStack):
             )
             return
         super().dispatch(ex)
+
+    def greeting(self, connecting: Connecting) -> bytes:
+        write = self.client.write_header
+        if write is None:
+            return b""
+        if not self.waiters:
+            # A probe is nobody's, which is what a header between two families says.
+            return write(("::", 0), ("0.0.0.0", 0))
+        del self.connecting[connecting]
+        ex = self._promised[connecting] = self.waiters.popleft()
+        return write(ex.caller.peer, ex.caller.local)  # type: ignore[attr-defined]  # those of tcp have both
 
     def connected(self, connecting: Connecting, transport: Transport) -> Session:
         self.connecting.pop(connecting, None)
@@ -81,14 +98,46 @@ class TcpEndpointStack(EndpointStack):
         if self.fail_fast is not None:
             self.fail_fast.on_connected(client.loop.now())
         # In a later turn: the transport learns who its session is only when this returns.
-        client.loop.turn.call_soon(self._serve, session)
+        promised = self._promised.pop(connecting, None)
+        if promised is None:
+            client.loop.turn.call_soon(self._serve, session)
+        else:
+            client.loop.turn.call_soon(self._serve_promised, session, promised)
         return session
+
+    def _serve_promised(self, session: TcpEndpointSession, ex: Exchange) -> None:
+        if self.waiters:
+            self._connect_if_needed()
+        if ex.endpoint is not self or ex.session is not None or ex.finished:
+            # It has given up meanwhile, and the header named nobody else.
+            session.close()
+        elif session.closed:
+            error = ConnectionResetError(errno.ECONNRESET, "closed the connection behind its handshake")
+            ex.router.guard(self._tell, ex, error)
+        else:
+            ex.router.guard(session.start, ex)
+
+    def _tell(self, ex: Exchange, error: OSError) -> None:
+        ex.connect_failed(self._unreachable(error), blame=error.errno not in OURS)
+
+    def connect_failed(self, connecting: Connecting, error: OSError) -> None:
+        promised = self._promised.pop(connecting, None)
+        if promised is None:
+            super().connect_failed(connecting, error)
+        else:
+            self._count_failure(connecting, error)
+            self._tell(promised, error)
 
     def _rest(self, session: Any) -> None:
         # It was a probe, or the caller has left meanwhile.
         session.close()
 
     def give_up(self, ex: Exchange) -> None:
+        for connecting, promised in self._promised.items():
+            if promised is ex:
+                del self._promised[connecting]
+                connecting.cancel()
+                return
         waiting = len(self.waiters)
         super().give_up(ex)
         if len(self.waiters) < waiting and len(self.connecting) > len(self.waiters):
@@ -97,9 +146,11 @@ class TcpEndpointStack(EndpointStack):
             connecting.cancel()
 
     def preface(self, caller: TcpSession) -> bytes:
-        """What a connection to this endpoint begins with."""
+        """What the bytes to this endpoint begin with; of TLS it has left before (:meth:`greeting`)."""
         write = self.client.write_header
-        return b"" if write is None else write(caller.peer, caller.local)
+        if write is None or self.client.settings.tls is not None:
+            return b""
+        return write(caller.peer, caller.local)
 
     def established(self, ex: TcpExchange, now: float) -> None:
         """A connect was good: what is learnt of it is learnt now; the slot stays taken."""

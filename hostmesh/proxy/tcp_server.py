@@ -15,6 +15,7 @@ from hostmesh.proxy.tcp_session import TcpSession
 
 if TYPE_CHECKING:
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.secure_accept import ServerTls, TlsStats
     from hostmesh.proxy.tcp_router import TcpRouter
     from hostmesh.pump.loop import Loop, Transport
     from hostmesh.telemetry.metrics import Scope
@@ -36,6 +37,8 @@ class TcpServerSettings:
     preface_time: float = PREFACE_TIME
     announcers: Announcers | None = None
     """Who says in PROXY headers who calls; None where callers connect themselves."""
+    tls: ServerTls | None = None
+    """How callers are met; None for bytes as they are, TLS included."""
     clear_context: bool = True
     """There is no context in bytes."""
 
@@ -51,6 +54,8 @@ class TcpServer:
         self.on_empty: Callable[[], object] | None = None
         """Called when the last connection has gone."""
         self.sessions: dict[TcpSession, None] = {}
+        self._scope = scope
+        self._tls_stats: TlsStats | None = None
         self.stats = ScopeStats(scope, statuses=False)
         self.connects = scope.counter("connects")
         self.closes = scope.counter("closes")
@@ -68,6 +73,15 @@ class TcpServer:
         self.sessions[session] = None
         self.connects.value += 1
         return session
+
+    @property
+    def tls_stats(self) -> TlsStats:
+        """The counters of handshakes, which are there from the first one on."""
+        if self._tls_stats is None:
+            from hostmesh.proxy.secure_accept import TlsStats
+
+            self._tls_stats = TlsStats(self._scope.scope("tls"))
+        return self._tls_stats
 
     def check_room(self) -> None:
         """Raise MeshError (overloaded) when there are more connections than allowed."""

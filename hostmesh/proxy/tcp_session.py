@@ -1,8 +1,8 @@
 """One connection from a caller to a tcp router: what has to be read of it before it can be routed, then its exchange.
 
-PROXY protocol header, where the listener expects one; ClientHello, where the name is in it; then nothing is read until
-an endpoint is connected. Both are bounded in bytes and in time. What was read goes to the endpoint first, without the
-PROXY header.
+PROXY protocol header, where the listener expects one; a TLS handshake, where it speaks TLS, else the ClientHello, where
+the name is in it; then nothing is read until an endpoint is connected. All are bounded in bytes and in time. What was
+read goes to the endpoint first, without the PROXY header.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from hostmesh.proxy.tcp_exchange import TcpExchange, TcpHead
 if TYPE_CHECKING:
     from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.secure_accept import ServerTls
+    from hostmesh.proxy.tcp_secure import TcpHandshake
     from hostmesh.proxy.tcp_server import TcpServer
     from hostmesh.pump.loop import TimerHandle, Transport
 
@@ -52,7 +54,10 @@ class TcpSession:
         transport.write_stall = server.settings.idle_time
         self._announcers = server.settings.announcers
         """Set while a PROXY header is awaited."""
-        if self._announcers is not None or server.router.reads_hello:
+        self._tls = tls = server.settings.tls
+        """Set where a handshake is to come."""
+        self._handshake: TcpHandshake | None = None
+        if self._announcers is not None or (server.router.reads_hello and tls is None):
             self._timer = server.loop.call_at(now + server.settings.preface_time, self._late)
         else:
             transport.pause()
@@ -67,6 +72,8 @@ class TcpSession:
             server.check_room()
             if self._announcers is not None:
                 self._announcers.check(self.peer[0])
+            elif self._tls is not None:
+                self._secure(self._tls)
             elif not server.router.reads_hello:
                 self._route(TcpHead(self.local, 0, False, None))
         except MeshError as error:
@@ -96,6 +103,9 @@ class TcpSession:
                 self.local = (header.target[0], header.target[1])
             self._buf = self._buf[header.end :]
             self._announcers = None
+        if self._tls is not None:
+            self._secure(self._tls)
+            return
         own = self.transport.local
         if not self._server.router.reads_hello:
             self._route(TcpHead(own, 0, False, None))
@@ -106,6 +116,41 @@ class TcpSession:
             hello = read_hello(self._buf)
             if hello is not None:
                 self._route(TcpHead(own, len(self._buf), True, hello.server_name))
+
+    # -- TLS ------------------------------------------------------------------------------------------------------
+
+    def _secure(self, tls: ServerTls) -> None:
+        # Only here: what does not speak TLS does not load it.
+        from hostmesh.proxy.tcp_secure import TcpHandshake
+
+        self._stop_timer()
+        self._handshake = TcpHandshake(self, self._server, self.transport, tls)
+        data, self._buf = self._buf, b""
+        self._handshake.start(data)
+
+    def secured(self, transport: Transport, server_name: str | None, error: MeshError | None) -> None:
+        """The handshake is done: ``transport`` carries plaintext. ``error``: what is wrong with the name asked for."""
+        self._handshake = None
+        self.transport = transport
+        transport.pause()
+        # In a later turn: the transport learns who its session is only when this returns.
+        self._server.loop.turn.call_soon(self._go_on, server_name, error)
+
+    def _go_on(self, server_name: str | None, error: MeshError | None) -> None:
+        if self.transport.closed:
+            return
+        if error is not None:
+            self._refuse(error)
+        else:
+            self._route(TcpHead(self.transport.local, 0, True, server_name))
+
+    def insecure(self, error: MeshError) -> None:
+        """The handshake has failed, and its alert is on its way."""
+        self._handshake = None
+        self._server.gone(self)
+        self._server.refused(self, error)
+
+    # -- its exchange ---------------------------------------------------------------------------------------------
 
     def _route(self, head: TcpHead) -> None:
         self._stop_timer()
@@ -161,6 +206,9 @@ class TcpSession:
         # Session and exchange hold each other: what is over lets go.
         self.ex = None
         self._stop_timer()
+        if self._handshake is not None:
+            self._handshake.cancel()
+            self._handshake = None
         self.transport.reset()
         self._server.gone(self)
 

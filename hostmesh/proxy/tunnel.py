@@ -18,6 +18,7 @@ from attrs import frozen
 
 from hostmesh.protocol.upgrade import SWITCHING
 from hostmesh.proxy import refusals
+from hostmesh.pump.tunnel import CopyTunnel
 
 if TYPE_CHECKING:
     from hostmesh.base.errors import MeshError
@@ -119,8 +120,11 @@ class Tunnel:
         near.write(caller.head + endpoint.early)
         loop = self.ex.router.loop
         self._relay = loop.tunnel(near, endpoint.transport, caller.early, self._ended)
-        # Behind that: a tunnel of sockets sends what is held, and this counts what it does not.
-        self._sent = near.bytes_out - before - len(caller.head)
+        if isinstance(self._relay, CopyTunnel):
+            self._sent = len(endpoint.early)
+        else:
+            # Behind that: a tunnel of sockets sends what is held, and this counts what it does not.
+            self._sent = near.bytes_out - before - len(caller.head)
         self._timer = loop.call_at(self._last + self._interval, self._look)
 
     def _ended(self, side: Side | None, error: OSError | None) -> None:
