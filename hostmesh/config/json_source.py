@@ -9,13 +9,17 @@ from typing import Final
 
 from attrs import field, frozen, mutable
 
-from hostmesh.config.report import KeyPath, Report, quote
+from hostmesh.config.report import KeyPath, Report, holds_secret, quote
 from hostmesh.config.tree import Entry, Items, Node, Scalar, Table
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(\.[0-9]+)?([eE][-+]?[0-9]+)?(?![0-9.eE])")
+_KEY_BEFORE: Final = re.compile(r'"([^"]*)"\s*:?\s*\Z')
 _WORDS: Final = {"true": True, "false": False, "null": None}
+
+MAX_KEY: Final = 200
+"""Characters before a mistake in which the key is looked for to which it belongs."""
 
 
 @frozen
@@ -41,9 +45,11 @@ class _Reader:
 
     def fail(self, expected: str) -> JsonError:
         rest = self.text[self.at : self.at + 12].split("\n")[0]
-        return JsonError(
-            self.line(), f"not JSON: found {quote(rest) if rest else 'the end'}, expected {expected}"
-        )
+        shown = quote(rest) if rest else "the end"
+        key = _KEY_BEFORE.search(self.text, max(0, self.at - MAX_KEY), self.at)
+        if key is not None and holds_secret(key[1]):
+            shown = "something that is not shown here"
+        return JsonError(self.line(), f"not JSON: found {shown}, expected {expected}")
 
     def skip(self) -> None:
         match = _SPACE.match(self.text, self.at)

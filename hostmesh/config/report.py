@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TypeAlias
@@ -28,6 +29,25 @@ def show_path(path: KeyPath) -> str:
 def quote(text: str) -> str:
     """A piece of the file, quoted and cut to :data:`MAX_FOUND`, control characters escaped."""
     return repr(text if len(text) <= MAX_FOUND else text[: MAX_FOUND - 3] + "...")
+
+
+_SECRET_KEY = re.compile(r"(?i)(.*(token|password|secret|credential)|auth|authInfo|api_?key)")
+
+_FOUND = re.compile(
+    r"found (?!nothing|a list|an empty|the key|the unknown key).*?(?=, (?:expected|taken)\b)", re.DOTALL
+)
+
+
+def holds_secret(key: str) -> bool:
+    """Whether what stands under a key must not be repeated (rule X7 of docs/threat-model.md)."""
+    return _SECRET_KEY.fullmatch(key) is not None
+
+
+def _hidden(path: KeyPath, message: str) -> str:
+    """The message without what was found, if that may be a part of a secret."""
+    if any(isinstance(part, str) and holds_secret(part) for part in path):
+        return _FOUND.sub("found something that is not shown here", message, count=1)
+    return message
 
 
 NEAR = 0.6
@@ -83,11 +103,11 @@ class Report:
 
     def mistake(self, line: int, path: KeyPath, message: str) -> None:
         """Record what makes the file unusable: what was found, what was expected."""
-        self.mistakes.append(Finding(line, show_path(path), message))
+        self.mistakes.append(Finding(line, show_path(path), _hidden(path, message)))
 
     def warn(self, line: int, path: KeyPath, message: str) -> None:
         """Record what is accepted and should be written differently."""
-        self.warnings.append(Finding(line, show_path(path), message))
+        self.warnings.append(Finding(line, show_path(path), _hidden(path, message)))
 
     def advise(self, line: int, path: KeyPath, message: str) -> None:
         """Record what is legal and should be thought about."""

@@ -59,6 +59,10 @@ _SECRETS: Final = (
 _QUIET: Final = ("hypercorn", "httpx", "httpcore", "hpack", "h2", "kazoo")
 """Libraries that say more at INFO than an operator wants."""
 
+_TELLTALES: Final = ("hpack",)
+"""Libraries that write down what they work on, Authorization and cookies included. What they say below WARNING is
+never written, whatever level somebody sets (X7)."""
+
 _Event = MutableMapping[str, Any]
 
 
@@ -104,6 +108,11 @@ class LimitRepeats:
             event["suppressed"] = seen.suppressed
             seen.suppressed = 0
         return event
+
+
+def tells_no_secrets(record: logging.LogRecord) -> bool:
+    """Whether a record may be written."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _TELLTALES
 
 
 class QueuedHandler(logging.Handler):
@@ -162,6 +171,7 @@ class Logs:
         for name in ("ALL", "TRACE", "OFF"):
             logging.addLevelName(LEVELS[name], name)
         self._handler = QueuedHandler(stream or sys.stderr)
+        self._handler.addFilter(tells_no_secrets)
         shared: list[Any] = [
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_logger_name,

@@ -119,6 +119,9 @@ class Base:
         """Run the loop, with ``main`` as trio's main task, until it returns."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         _raise_descriptor_limit()
+        # Keys and tokens are in memory (X7). A process that cannot be dumped at all (PR_SET_DUMPABLE) could not be
+        # looked at by its own user either: /proc/PID/fd, py-spy.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         return self.shared.pump.run(main)
 
     def _report(self, event: str, facts: Mapping[str, Any]) -> None:

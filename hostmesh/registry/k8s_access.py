@@ -167,7 +167,11 @@ def _from_kubeconfig(path: str, wanted: str | None, plugins: ExecPlugins) -> Acc
     try:
         config = mapping(yaml.safe_load(_text_file(path)))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected a kubeconfig, found no YAML: {error}") from error
+        # Not the library's text, which repeats the line: there are tokens in these files.
+        mark = getattr(error, "problem_mark", None)
+        where = path if mark is None else f"{path}:{mark.line + 1}"
+        problem = getattr(error, "problem", None) or "characters that YAML does not allow"
+        raise ConfigError(f"{where}: expected a kubeconfig, found no YAML: {problem}") from None
     name = wanted or text(config.get("current-context"))
     context = _named(config, "context", name, path)
     entry = _named(config, "cluster", text(context.get("cluster")), path)

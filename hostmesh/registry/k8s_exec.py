@@ -87,9 +87,8 @@ class ExecPlugins:
         command = text(said.get("command"))
         args = said.get("args") or []
         if not command or not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
-            raise ConfigError(
-                f"{where}: expected a command and a list of args, found {command!r} and {args!r}"
-            )
+            # Not what they are: there may be secrets among the arguments.
+            raise ConfigError(f"{where}: expected a command and a list of args that are text")
         if "/" in command:
             command = os.path.join(folder, command)
         spec: dict[str, Any] = {"interactive": False}

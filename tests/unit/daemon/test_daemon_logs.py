@@ -134,6 +134,17 @@ def test_x7_secrets_are_masked(log: Log) -> None:
     assert (line["Authorization"], line["vault_token"], line["port"]) == ("***", "***", 1)
 
 
+def test_x7_a_library_that_tells_headers_is_not_heard(log: Log) -> None:
+    """hpack logs every field that it decodes; only its warnings are written, whatever its level."""
+    telltale = logging.getLogger("hpack.hpack")
+    telltale.setLevel(1)
+    telltale.debug("Decoded %s", (b"authorization", b"Bearer x"))
+    telltale.warning("odd")
+    telltale.setLevel(logging.NOTSET)
+
+    assert [line["event"] for line in log.lines()] == ["odd"]
+
+
 class StuckStream(io.StringIO):
     """Takes nothing until it is freed."""
 
