@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from attrs import frozen
 from cryptography import x509
 
-from hostmesh.protocol.tls.credentials import KeyPair, Pem, Trust, name_text
+from hostmesh.protocol.tls.credentials import KeyPair, Pem, Trust, name_text, serial_of
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ def _ca_item(ca: x509.Certificate, path: str) -> Item:
         kind="ca",
         path=path,
         name=name_text(ca.subject),
-        serial=ca.serial_number,
+        serial=serial_of(ca),
         not_before=ca.not_valid_before_utc,
         not_after=ca.not_valid_after_utc,
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from hostmesh.protocol.tls.codec import Notes, NothingInCommonError, TlsCodec
 from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
-from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, verify_name
+from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, subject_text, verify_name
 
 CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -41,6 +42,8 @@ MODE_NO_AUTO_CHAIN: Final = 0x8
 """``SSL_MODE_NO_AUTO_CHAIN`` of ssl.h. Without it every handshake looks for the rest of our chain in the trusted CAs,
 verifies it and sends the root, which the peer has or does not believe: 65 us for each side that shows a certificate.
 What is to be sent is in the files, as in Linkerd 1."""
+
+UNREADABLE: Final = "somebody whose certificate cannot be read"
 
 _VERSIONS: Final = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
@@ -225,7 +228,7 @@ def _show(context: SSL.Context, pair: KeyPair) -> None:
             context.add_extra_chain_cert(each)
         context.use_privatekey(pair.key)
         context.check_privatekey()
-    except (SSL.Error, TypeError, ValueError) as error:
+    except (SSL.Error, crypto.Error, TypeError, ValueError) as error:
         raise CredentialError(f"{pair.path}: OpenSSL refuses this certificate or its key: {error}") from error
 
 
@@ -234,10 +237,13 @@ def _trust(context: SSL.Context, trust: Trust) -> None:
     assert store is not None
     # A trusted certificate is an anchor whether it is a root or not: so it is in Java, and so in Linkerd 1.
     flags = crypto.X509StoreFlags.PARTIAL_CHAIN
-    for ca in trust.cas:
-        store.add_cert(crypto.X509.from_cryptography(ca))
-    for crl in trust.crls:
-        store.add_crl(crl)
+    try:
+        for ca in trust.cas:
+            store.add_cert(crypto.X509.from_cryptography(ca))
+        for crl in trust.crls:
+            store.add_crl(crl)
+    except (crypto.Error, TypeError, ValueError) as error:
+        raise CredentialError(f"OpenSSL refuses a CA or a revocation list: {error}") from error
     if trust.crls:
         flags |= crypto.X509StoreFlags.CRL_CHECK
     store.set_flags(flags)
@@ -252,9 +258,10 @@ def _check_caller(
     notes: Notes = connection.get_app_data()
     if depth == 0 and notes.allowed:
         # Here and not behind the handshake: so the caller is told, and a session that is resumed has passed it.
-        identity = PeerIdentity.of(certificate.to_cryptography())
-        if not is_allowed(identity, notes.allowed):
-            notes.stranger = identity.name
+        readable = _readable(certificate)
+        identity = None if readable is None else PeerIdentity.of(readable)
+        if identity is None or not is_allowed(identity, notes.allowed):
+            notes.stranger = UNREADABLE if identity is None else identity.name
             return False
     return True
 
@@ -269,8 +276,12 @@ def _check_endpoint(
         return False
     if depth == 0 and notes.name is not None:
         # Here and not after the handshake: so the endpoint gets an alert, and never a byte of ours.
+        readable = _readable(certificate)
+        if readable is None:
+            notes.mismatch = f"peer certificate is for {UNREADABLE}, expected {notes.name}"
+            return False
         try:
-            verify_name(certificate.to_cryptography(), notes.name, from_subject=notes.from_subject)
+            verify_name(readable, notes.name, from_subject=notes.from_subject)
         except NameMismatch as mismatch:
             notes.mismatch = str(mismatch)
             return False
@@ -279,11 +290,17 @@ def _check_endpoint(
 
 def _note_problem(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int) -> None:
     notes: Notes = connection.get_app_data()
-    notes.problem = (
-        code,
-        depth,
-        certificate.to_cryptography().subject.rfc4514_string() or "without a subject",
-    )
+    readable = _readable(certificate)
+    subject = UNREADABLE if readable is None else subject_text(readable)
+    notes.problem = (code, depth, subject or "without a subject")
+
+
+def _readable(certificate: crypto.X509) -> x509.Certificate | None:
+    """Anybody's bytes: OpenSSL has parsed them, and cryptography, which is stricter, refuses some in many ways."""
+    try:
+        return certificate.to_cryptography()
+    except Exception:  # noqa: BLE001 - see above; not all of them are ValueErrors
+        return None
 
 
 def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:

@@ -90,7 +90,7 @@ class KeyPair:
 
     @property
     def serial(self) -> int:
-        return self.certificate.serial_number
+        return serial_of(self.certificate)
 
     @property
     def not_before(self) -> datetime:
@@ -149,6 +149,13 @@ class Trust:
         return cls(cas=trusted, crls=tuple(revoked))
 
 
+def serial_of(certificate: x509.Certificate) -> int:
+    """The serial number, which should be positive; about one that is not the library would write to stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        return certificate.serial_number
+
+
 def name_text(name: x509.Name) -> str:
     """A subject or issuer for people, RFC 4514."""
     return name.rfc4514_string() or "(no name)"
@@ -189,12 +196,18 @@ def _kind(data: bytes, found: Sequence[tuple[str, bytes]]) -> str:
 
 
 def _parsed(pem: Pem, block: bytes, parse: Callable[[bytes], _Parsed], noun: str) -> _Parsed:
+    """With its names and dates: the library parses them when they are asked for, which would be too late."""
     try:
         with warnings.catch_warnings():
             # Bundles of CAs contain roots of the nineties, with serial numbers that are 0 today and an error some day.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return parse(block)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            found = parse(block)
+            if isinstance(found, x509.Certificate):
+                _used = found.subject, found.issuer, found.not_valid_before_utc, found.not_valid_after_utc
+            elif isinstance(found, x509.CertificateRevocationList):
+                _read = found.issuer, found.last_update_utc, found.next_update_utc
+            return found
+    except Exception as error:  # noqa: BLE001 - the library's are many, and some of them nothing but an Exception
         raise CredentialError(f"{pem.path}: a {noun} in it cannot be parsed: {error}") from None
 
 
@@ -257,5 +270,5 @@ def _extension(certificate: x509.Certificate, kind: type[_ExtensionT]) -> _Exten
     """One extension; None also if the certificate's extensions cannot be parsed, which no name is read from."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
-    except (x509.ExtensionNotFound, ValueError):
+    except Exception:  # noqa: BLE001 - none there, or one of many ways in which extensions cannot be parsed
         return None

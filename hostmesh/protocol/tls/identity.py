@@ -25,6 +25,8 @@ from service_identity.hazmat import (
     verify_service_identity,
 )
 
+from hostmesh.protocol.tls.credentials import serial_of
+
 SPIFFE: Final = "spiffe://"
 
 MAX_HEADER_NAMES: Final = 32
@@ -77,7 +79,7 @@ class PeerIdentity:
             subject=subject,
             common_names=common,
             fingerprint=cert.fingerprint(SHA256()).hex(),
-            serial=cert.serial_number,
+            serial=serial_of(cert),
             not_after=cert.not_valid_after_utc,
         )
 
@@ -223,7 +225,7 @@ def _quoted(value: str, escape: bytes) -> bytes:
 def _alternative_names(cert: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     try:
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except Exception:  # noqa: BLE001 - none there, or one of many ways in which extensions cannot be parsed
         return (), (), ()
     return (
         tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)),
@@ -238,5 +240,10 @@ def _subject(cert: x509.Certificate) -> tuple[str, tuple[str, ...]]:
         subject = cert.subject
         common = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return subject.rfc4514_string(), tuple(str(attribute.value) for attribute in common)
-    except ValueError:
+    except Exception:  # noqa: BLE001 - parsed when it is asked for, and refused in several ways
         return "", ()
+
+
+def subject_text(cert: x509.Certificate) -> str:
+    """The subject for people, RFC 4514; empty if there is none, or one that cannot be parsed."""
+    return _subject(cert)[0]
