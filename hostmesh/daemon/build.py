@@ -346,8 +346,9 @@ def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> F
 
 
 def uses_tls(config: LinkerConfig) -> bool:
-    """Whether a router has a ``tls`` anywhere."""
-    return any(
+    """Whether there is a ``tls`` anywhere."""
+    plugins = [*config.namers, *(each for router in config.routers for each in router.announcers)]
+    return any(getattr(plugin, "tls", None) is not None for plugin in plugins) or any(
         any(server.tls is not None for server in router.servers)
         or any(entry.params.tls is not None for entry in router.client.configs)
         for router in carried(config)

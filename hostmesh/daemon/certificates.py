@@ -306,8 +306,20 @@ class Certificates:
 
 
 def tls_objects(config: LinkerConfig) -> Iterator[tuple[str, ServerTlsConfig | ClientTlsConfig]]:
-    """Every ``tls`` of the routers that is not switched off, with its place in the file."""
+    """Every ``tls`` of routers, namers and announcers that is not switched off, with its place in the file.
+
+    Connections to registries have contexts of another engine (:mod:`hostmesh.registry.tls_context`); their files are
+    judged at the start and watched for what is broken or about to expire as all others are.
+    """
+    for index, namer in enumerate(config.namers):
+        tls = getattr(namer, "tls", None)
+        if isinstance(tls, ClientTlsConfig) and tls.enabled:
+            yield f"namers[{index}].tls", tls
     for index, router in enumerate(config.routers):
+        for number, announcer in enumerate(router.announcers):
+            tls = getattr(announcer, "tls", None)
+            if isinstance(tls, ClientTlsConfig) and tls.enabled:
+                yield f"routers[{index}].announcers[{number}].tls", tls
         for number, server in enumerate(getattr(router, "servers", ())):
             if server.tls is not None:
                 yield f"routers[{index}].servers[{number}].tls", server.tls

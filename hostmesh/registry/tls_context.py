@@ -72,6 +72,8 @@ class VerifyingContext(ssl.SSLContext):
         # What the engine would check is the name that is asked for (SNI), which a SPIFFE id cannot be.
         context.check_hostname = False
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # A trusted certificate is an anchor whether it is a root or not, as it is for endpoints.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if expected is None:
             context.verify_mode = ssl.CERT_NONE
         context.expected = expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from tests.servers.consul_agent import ConsulServer
 from tests.servers.running import eventually
 from tests.servers.zookeeper_server import Secure, ZooKeeperServer
 from tests.tls_files import Issued, TlsFiles
-from tests.wire.harness import EndpointServer, Hostmesh, free_port
+from tests.wire.harness import COMMAND, EndpointServer, Hostmesh, free_port
 
 ROOT_TOKEN = "8e6b5a9c-0000-4000-8000-000000000001"
 
@@ -117,8 +118,23 @@ def test_consul_over_mutual_tls_with_a_token(
         folder.mkdir()
         with consul_mesh(folder, consul, tls_object(tls_files.ca, "web.mesh", pair)) as mesh:
             mesh.wait(lambda mesh=mesh: who(mesh) == "web-1", "routed")  # type: ignore[misc]
+            assert mesh.metrics()[f"tls/certificate/{pair.cert}/days_to_expiry"] > 20
             assert ROOT_TOKEN not in mesh.log()
             assert ROOT_TOKEN not in mesh.admin("/config.json").body.decode()
+
+
+def test_files_of_a_registry_are_judged_at_the_start(tmp_path: Path, tls_files: TlsFiles) -> None:
+    """As those of servers and clients: the key and the file are named."""
+    missing = tmp_path / "nowhere.crt"
+    text = CONSUL.replace("TOKEN", "x").replace("TLS", tls_object(missing, "web.mesh"))
+    mesh = Hostmesh(tmp_path, text, start=False)
+
+    done = subprocess.run(
+        [str(COMMAND), "run", str(mesh.file)], capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert done.returncode == 1
+    assert f"namers[0].tls.trustCertsBundle: {missing}: " in done.stderr
 
 
 def test_a_spiffe_id_can_be_what_is_expected(

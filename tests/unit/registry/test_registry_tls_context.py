@@ -75,6 +75,14 @@ def test_intermediates_are_shown(tls_files: TlsFiles) -> None:
     assert (("commonName", "between"),) in server.got["subject"]
 
 
+def test_an_intermediate_can_be_what_is_trusted(tls_files: TlsFiles) -> None:
+    """As for endpoints: without the root."""
+    server = Peer(tls_files.server_context(tls_files.between))
+    bundle = str(tls_files.between.intermediates)
+
+    server.meet(client_context(config(tls_files, trust_certs_bundle=bundle), "web.mesh"), "web.mesh")
+
+
 @pytest.mark.parametrize(
     ("name", "accepted"),
     [
