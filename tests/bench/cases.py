@@ -294,6 +294,14 @@ CASES += (
         streams=16,
         tls="tls-h2",
     ),
+    Case(
+        name="tls-h2-8x16-varied",
+        title="h2 over TLS to h2c, 8 connections x 16 streams, varied heads",
+        requests="h2-varied",
+        connections=8,
+        streams=16,
+        tls="tls-h2",
+    ),
 )
 
 MEMORY = "memory"

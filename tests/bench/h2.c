@@ -12,6 +12,8 @@
  * serve answers every request with so many bytes on every address of its port, and "GET /__count" in HTTP/1.1 with the
  * number of requests so far. Neither side decodes header blocks: a response is good if its block begins with the
  * indexed field ":status: 200".
+ *
+ * Compiled with -DTLS the load comes over TLS: load ... REQUESTS NAME CA.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,6 +31,10 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#endif
 
 #define IN_BYTES (1 << 18)
 #define RING 4096
@@ -43,6 +49,9 @@ struct template {
 
 struct conn {
     int fd, index;
+#ifdef TLS
+    SSL *ssl;
+#endif
     char *in, *out;
     size_t used, queued, cap;
     int want_out, greeted, leaving;
@@ -131,10 +140,55 @@ static void frame(struct conn *c, int kind, int flags, uint32_t stream, const vo
     if (n) queue(c, payload, n);
 }
 
+#ifdef TLS
+static SSL_CTX *context;
+static const char *name;
+
+/* As recv and send do it: -1 with EAGAIN where nothing can be done now, 0 at the end. */
+static ssize_t told(struct conn *c, int n) {
+    if (n > 0) return n;
+    int error = SSL_get_error(c->ssl, n);
+    errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : EIO;
+    return error == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+}
+
+static ssize_t put_out(struct conn *c, const char *data, size_t size) {
+    ERR_clear_error();
+    return told(c, SSL_write(c->ssl, data, size));
+}
+
+static ssize_t get_in(struct conn *c, char *room, size_t size) {
+    ERR_clear_error();
+    return told(c, SSL_read(c->ssl, room, size));
+}
+
+static void secure(struct conn *c, int fd) {
+    static const unsigned char alpn[] = "\2h2";
+    SSL_free(c->ssl);
+    c->ssl = SSL_new(context);
+    SSL_set_fd(c->ssl, fd);
+    SSL_set_tlsext_host_name(c->ssl, name);
+    SSL_set1_host(c->ssl, name);
+    SSL_set_alpn_protos(c->ssl, alpn, 3);
+    if (SSL_connect(c->ssl) != 1) {
+        ERR_print_errors_fp(stderr);
+        exit(1);
+    }
+}
+#else
+static ssize_t put_out(struct conn *c, const char *data, size_t size) {
+    return send(c->fd, data, size, MSG_NOSIGNAL);
+}
+
+static ssize_t get_in(struct conn *c, char *room, size_t size) {
+    return recv(c->fd, room, size, 0);
+}
+#endif
+
 static void flush(struct conn *c) {
     size_t gone = 0;
     while (gone < c->queued) {
-        ssize_t n = send(c->fd, c->out + gone, c->queued - gone, MSG_NOSIGNAL);
+        ssize_t n = put_out(c, c->out + gone, c->queued - gone);
         if (n < 0) break; /* an error shows up as readable */
         gone += n;
     }
@@ -201,6 +255,9 @@ static void dial(struct conn *c) {
         perror("h2: connect");
         exit(1);
     }
+#ifdef TLS
+    secure(c, fd);
+#endif
     fresh(c, fd);
     queue(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
     frame(c, SETTINGS, 0, 0, "\0\2\0\0\0\0", 6);
@@ -329,11 +386,18 @@ static int take(struct conn *c, int is_server) {
 }
 
 static int readable(struct conn *c, int is_server) {
-    ssize_t n = recv(c->fd, c->in + c->used, IN_BYTES - c->used, 0);
-    if (n < 0 && errno == EAGAIN) return 0;
-    if (n <= 0) return -1;
-    c->used += n;
-    return take(c, is_server);
+    for (;;) {
+        ssize_t n = get_in(c, c->in + c->used, IN_BYTES - c->used);
+        if (n < 0 && errno == EAGAIN) return 0;
+        if (n <= 0) return -1;
+        c->used += n;
+        int ended = take(c, is_server);
+#ifdef TLS
+        /* What has been decrypted does not make the socket readable. */
+        if (!ended && SSL_pending(c->ssl)) continue;
+#endif
+        return ended;
+    }
 }
 
 static int serve(void) {
@@ -373,6 +437,16 @@ int main(int argc, char **argv) {
         body_bytes = atoi(argv[3]);
         return serve();
     }
+#ifdef TLS
+    if (argc == 10) {
+        name = argv[8];
+        context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        if (SSL_CTX_load_verify_file(context, argv[9]) != 1) return 1;
+        argc = 8;
+    }
+#endif
     if (argc != 8 || strcmp(argv[1], "load")) {
         fprintf(stderr, "usage: h2 load PORT CONNECTIONS STREAMS RATE SECONDS REQUESTS | h2 serve PORT BYTES\n");
         return 2;

@@ -69,12 +69,24 @@ class H2Peers:
 
 
 def h2(
-    core: int, port: int, connections: int, streams: int, rate: float, seconds: float, frames: Path
+    core: int,
+    port: int,
+    connections: int,
+    streams: int,
+    rate: float,
+    seconds: float,
+    frames: Path,
+    *,
+    tls: tuple[str, Path] | None = None,
 ) -> Outcome:
-    """Requests of which each is different, ``streams`` at once on each connection, or at a rate."""
-    arguments = (str(port), str(connections), str(streams), str(rate), str(seconds), str(frames))
+    """Requests of which each is different, ``streams`` at once on each connection, or at a rate.
+
+    ``tls`` is who the proxy's certificate must be for, and who must have signed it.
+    """
+    arguments = [str(port), str(connections), str(streams), str(rate), str(seconds), str(frames)]
+    arguments += [] if tls is None else map(str, tls)
     done = subprocess.run(
-        on_core(core, str(BUILD / "h2"), "load", *arguments),
+        on_core(core, str(BUILD / ("h2" if tls is None else "h2tls")), "load", *arguments),
         capture_output=True,
         text=True,
         timeout=seconds + 60,

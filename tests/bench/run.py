@@ -31,7 +31,7 @@ from tests.bench.load import (
 from tests.bench.measure import cpu_seconds, resident_mb
 from tests.bench.proxies import KINDS, PAUSE_WINDOW_SECONDS, Absent, Hostmesh, Proxy, Topology
 from tests.bench.tcp_proxies import ANSWER, STREAM, TCP_KINDS
-from tests.bench.tls_load import WAYS, TlsEndpoint, compile_tls, tls
+from tests.bench.tls_load import NAME, WAYS, TlsEndpoint, compile_tls, tls
 from tests.bench.tls_proxies import Make, tls_kinds
 from tests.tls_files import TlsFiles
 
@@ -285,11 +285,12 @@ class Bench:
         if case.requests == "h2":
             scheme = "https" if case.tls else "http"
             return h2load(core, port, connections, case.streams, seconds, "web", scheme=scheme)
+        if case.requests == "h2-varied":
+            tls_to = (NAME, self.tls_files.ca) if case.tls else None
+            return h2(core, port, connections, case.streams, rate, seconds, file, tls=tls_to)
         if case.tls and WAYS[case.tls].callers:
             shown = self.tls_files.client if WAYS[case.tls].mutual else None
             return tls(core, port, connections, seconds, file, case.handshakes, self.tls_files, shown)
-        if case.requests == "h2-varied":
-            return h2(core, port, connections, case.streams, rate, seconds, file)
         if case.rate is not None:
             return openload(self.load_core, proxy.port, case.connections, case.rate, seconds, file)
         lua = self.folder / f"{case.requests}.lua"

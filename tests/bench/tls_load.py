@@ -41,16 +41,17 @@ WAYS = {
 
 
 def compile_tls() -> None:
-    """Build the generator: apart from the other tools, since it needs OpenSSL's headers."""
+    """Build the generators: apart from the other tools, since they need OpenSSL's headers."""
     compiler = installed("gcc", "gcc libc6-dev")
     BUILD.mkdir(parents=True, exist_ok=True)
-    source, binary = HERE / "tls.c", BUILD / "tls"
-    if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
-        return
-    command = [compiler, "-O2", "-o", str(binary), str(source), "-lssl", "-lcrypto"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise Absent(f"apt-get install libssl-dev ({done.stderr.strip().splitlines()[0]})")
+    for name, source in (("tls", HERE / "tls.c"), ("h2tls", HERE / "h2.c")):
+        binary = BUILD / name
+        if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
+            continue
+        command = [compiler, "-O2", "-DTLS", "-o", str(binary), str(source), "-lssl", "-lcrypto"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise Absent(f"apt-get install libssl-dev ({done.stderr.strip().splitlines()[0]})")
 
 
 class TlsEndpoint(Nginx):
