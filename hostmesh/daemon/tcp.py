@@ -59,8 +59,7 @@ def build_tcp_router(
     if config.originator and isinstance(config, TcpRouterConfig):
         scope.gauge("originator", lambda: 1.0)
     cache = config.binding_cache
-    return TcpRouter(
-        reads_hello=any(reads_hello(identifier) for identifier in config.identifier),
+    router = TcpRouter(
         label=label,
         env=shared.env,
         loop=shared.loop,
@@ -77,6 +76,8 @@ def build_tcp_router(
         idle_ttl=cache.idle_ttl_secs,
         report=shared.report_error,
     )
+    router.reads_hello = any(reads_hello(identifier) for identifier in config.identifier)
+    return router
 
 
 def wants_connect(config: AnyRouter) -> bool:

@@ -12,7 +12,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
@@ -182,10 +182,16 @@ class Propagator(Protocol):
         ...
 
 
+_L5D_NAMES: Final = frozenset({b"l5d-ctx-trace", b"l5d-reqid"})
+_B3_NAMES: Final = frozenset(
+    {b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"}
+)
+
+
 class L5dPropagator:
     """``l5d-ctx-trace`` and ``l5d-reqid``: kind io.l5d.default."""
 
-    names = frozenset({b"l5d-ctx-trace", b"l5d-reqid"})
+    names = _L5D_NAMES
 
     def read(self, get: Get) -> Incoming:
         value = get(b"l5d-ctx-trace")
@@ -203,16 +209,7 @@ class B3Propagator:
     Unlike Linkerd the parent is left out on a root span, and an absent decision stays absent.
     """
 
-    names = frozenset(
-        {
-            b"b3",
-            b"x-b3-traceid",
-            b"x-b3-spanid",
-            b"x-b3-parentspanid",
-            b"x-b3-sampled",
-            b"x-b3-flags",
-        }
-    )
+    names = _B3_NAMES
 
     def read(self, get: Get) -> Incoming:
         single = get(b"b3")

@@ -13,7 +13,7 @@ UNTIL_CLOSE = -2
 TUNNEL = -3
 """What follows the head of a CONNECT is no message."""
 
-Special = Sequence[tuple[bytes, bytes]]
+Special = Sequence[tuple[bytes, ...]]
 
 
 class BadMessage(MeshError):  # noqa: N818 - every error here says what it is, not that it is one
@@ -39,14 +39,22 @@ def excerpt(data: bytes, size: int = 60) -> str:
 class _Head:
     """What requests and responses share. Heads may be shared between messages: nobody assigns to them."""
 
-    __slots__ = ("_by_name", "_fields", "block", "special")
+    __slots__ = ("_block", "_by_name", "_end", "_fields", "special")
 
-    block: bytes
-    """The field lines as received, proved, each with its CRLF; without the empty line."""
     special: Special
     """(lower-case name, value) of every field that a proxy must look at, in order: host, framing, hop-by-hop,
     ``l5d-*``, via, forwarded, x-forwarded-client-cert, expect, dtab-local, max-forwards, and their underscore
     twins under their own names."""
+
+    @property
+    def block(self) -> bytes:
+        """The field lines as received, proved, each with its CRLF; without the empty line."""
+        return self._block
+
+    @property
+    def end(self) -> int:
+        """Index in the parsed buffer of the first byte after the head."""
+        return self._end
 
     @property
     def fields(self) -> tuple[tuple[bytes, bytes, bytes], ...]:
@@ -77,6 +85,8 @@ class _Head:
         """Whether any field name contains ``_`` (T6)."""
         return has_underscore_name(self.block)
 
+    _block: bytes
+    _end: int
     _fields: tuple[tuple[bytes, bytes, bytes], ...]
     _by_name: dict[bytes, bytes]
 
@@ -87,7 +97,6 @@ class RequestHead(_Head):
     __slots__ = (
         "canonical",
         "content_length",
-        "end",
         "expect_continue",
         "host",
         "keep_alive",
@@ -125,10 +134,9 @@ class RequestHead(_Head):
         """
         self.version = version
         """10 or 11."""
-        self.block = block
+        self._block = block
         self.special = special
-        self.end = end
-        """Index in the parsed buffer of the first byte after the head."""
+        self._end = end
         self.content_length = content_length
         """Bytes of the body, 0 also when there is none, CHUNKED (-1)."""
         self.keep_alive = keep_alive
@@ -159,7 +167,6 @@ class ResponseHead(_Head):
     __slots__ = (
         "canonical",
         "content_length",
-        "end",
         "has_body",
         "keep_alive",
         "nominated",
@@ -187,9 +194,9 @@ class ResponseHead(_Head):
         self.status = status
         self.reason = reason
         self.version = version
-        self.block = block
+        self._block = block
         self.special = special
-        self.end = end
+        self._end = end
         self.content_length = content_length
         """With ``has_body``: bytes, CHUNKED (-1) or UNTIL_CLOSE (-2). Without: what a body would have had, or
         0.

@@ -129,7 +129,8 @@ class CallerSession(CallerAnswers):
             return
         ex.simple = False
         ex.request_done = False
-        self._body = body = request_body(head, server.limits)
+        body: Body = request_body(head, server.limits)
+        self._body = body
         if 0 < length <= server.stream_after or (length == CHUNKED and server.aggregate):
             # Read whole before it is forwarded, and so replayable (streamAfterContentLengthKB).
             if server.aggregate:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hostmesh.pump.loop import Connecting, Loop, Session, TimerHandle, Transport
     from hostmesh.telemetry.metrics import Scope
 
-CONNECT_TIMEOUT = 1.0
+CONNECT_TIMEOUT: Final = 1.0
 """Seconds for a TCP connect; finagle's fixed value, of which Linkerd has no key."""
 
 MAX_PARKED = 1000
@@ -58,7 +58,7 @@ class ClientStack:
     construction to :meth:`close`.
     """
 
-    connect_timeout = CONNECT_TIMEOUT
+    connect_timeout: float = CONNECT_TIMEOUT
 
     def __init__(
         self,
@@ -139,7 +139,11 @@ class ClientStack:
             node = scope.scope("failure_accrual")
             for name in ("removals", "revivals", "probes", "removed_for_ms"):
                 node.counter_of(name, lambda name=name: int(getattr(accrual_counters, name)))  # type: ignore[misc]
+        self._begin(scope, settings)
         self._close_addr = addr.observe(self._addr_changed, initial=True)
+
+    def _begin(self, scope: Scope, settings: ClientSettings) -> None:
+        """What other kinds of client have besides, before there are endpoints."""
 
     def _balancer_metrics(self, scope: Scope) -> None:
         now = self.loop.now

@@ -24,6 +24,7 @@ from hostmesh.routing.node import Node
 if TYPE_CHECKING:
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.halves import Unused
     from hostmesh.pump.loop import Connecting, Session, TimerHandle, Transport
 
 MAX_CONNECTING = 32
@@ -118,7 +119,7 @@ class EndpointStack(Node):
             self._rest(session)
         return session
 
-    def _serve(self, session: ClientSession) -> None:
+    def _serve(self, session: Unused) -> None:
         if session.closed:
             return
         if self.waiters:
@@ -226,7 +227,8 @@ class EndpointStack(Node):
         else:
             self._rest(session)
 
-    def _rest(self, session: ClientSession) -> None:
+    def _rest(self, session: Unused) -> None:
+        assert isinstance(session, ClientSession)
         if self.closed:
             self.client.loop.turn.call_soon(session.close)
             return
@@ -257,11 +259,15 @@ class EndpointStack(Node):
 
     def session_ended(self, session: ClientSession) -> None:
         """A session's connection is gone, for whatever reason."""
+        if session in self.idle:
+            self.idle.remove(session)
+        self.connection_ended()
+
+    def connection_ended(self) -> None:
+        """One connection less, which was not idle."""
         self.size -= 1
         self.client.connections -= 1
         self.client.closes.value += 1
-        if session in self.idle:
-            self.idle.remove(session)
         self._connect_if_needed()
 
     def close(self) -> None:

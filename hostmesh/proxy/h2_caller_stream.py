@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.protocol.h1_message import RequestHead, ResponseHead
-    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engine import Pair, Pairs
     from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.forwarded import Party
     from hostmesh.proxy.h2_caller import H2CallerSession
@@ -256,7 +256,7 @@ class H2CallerStream:
 
     def _compressed(
         self, ex: Exchange, head: ResponseHead, chunk: bytes, done: bool
-    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    ) -> tuple[list[Pair], bytes]:
         server = self._session.server
         compressor = compressor_for(ex.head, head, server.settings.compression_level)
         if compressor is None:

@@ -42,6 +42,8 @@ class H2ClientLife:
         "streams",
     )
 
+    __deletable__ = ("engine", "sending")
+
     engine: Engine
     sending: Sending
 

@@ -74,19 +74,21 @@ class H2EndpointStack(EndpointStack):
             return
         self.waiters.append(ex)
         self._connect_if_needed()
-        if self._patience is None:
-            self._patience = client.loop.call_at(ex.attempt_start + STREAM_WAIT, self._waited)
+        self._watch_waiters()
+
+    def _watch_waiters(self) -> None:
+        if self.waiters and self._patience is None:
+            due = self.waiters[0].attempt_start + STREAM_WAIT
+            self._patience = self.client.loop.call_at(due, self._waited)
 
     def _waited(self) -> None:
         """Who has waited for too long goes elsewhere."""
         self._patience = None
-        client = self.client
-        now = client.loop.now()
+        now = self.client.loop.now()
         while self.waiters and now >= self.waiters[0].attempt_start + STREAM_WAIT:
             ex = self.waiters.popleft()
             ex.router.guard(self._tell_late, ex)
-        if self.waiters and self._patience is None:
-            self._patience = client.loop.call_at(self.waiters[0].attempt_start + STREAM_WAIT, self._waited)
+        self._watch_waiters()
 
     def _tell_late(self, ex: Exchange) -> None:
         text = f"{self.client.text}: no stream to {self.text} became free within {STREAM_WAIT:g} s"

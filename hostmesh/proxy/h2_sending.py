@@ -179,7 +179,7 @@ class Sending:
         self.run()
         if waiting.size >= HIGH_MARK or (waiting.size and self.size >= CROWDED):
             waiting.blocked = True
-        if self._waiting and self._checking is None:
+        if self._waiting and not self._is_watched():
             self._watch(STALL)
         if self.size > self.cap:
             self._over_cap()
@@ -339,6 +339,9 @@ class Sending:
             largest = max(self._waiting.values(), key=_size_of)
             self._give_up(largest, Reason.LIMIT_BUFFERED, f"more than {HARD_CAP} wait on its connection")
 
+    def _is_watched(self) -> bool:
+        return self._checking is not None
+
     def _check(self) -> None:
         """Give up what stands still, and look again when the next one would be due."""
         self._checking = None
@@ -366,7 +369,7 @@ class Sending:
                 self._give_up(waiting, Reason.LIMIT_BUFFERED, why)
             if self.closed:
                 return
-        if self._waiting and self._checking is None:
+        if self._waiting and not self._is_watched():
             self._watch(min(due - now, STALL if self.size <= self.cap else STALL_OVER_CAP))
 
     def _give_up(self, waiting: _Waiting, reason: Reason, why: str) -> None:

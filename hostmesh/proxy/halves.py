@@ -55,6 +55,19 @@ class CallerHalf(Protocol):
     def blocked(self) -> bool: ...
 
 
+class Unused(Protocol):
+    """A connection to an endpoint that carries nothing yet."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def start(self, ex: Exchange) -> None:
+        """Carry ``ex``."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class EndpointHalf(Protocol):
     """The endpoint's side of an attempt."""
 

@@ -79,11 +79,11 @@ class Router:
         make_client: Callable[[Router, BoundName, Scope], ClientStack],
         base_dtab: Dtab,
         limits: Limits,
+        report: Callable[[BaseException], None],
         propagator: Propagator | None = None,
         binding_timeout: float = 10.0,
         cache_sizes: Mapping[str, int] | None = None,
         idle_ttl: float = 600.0,
-        report: Callable[[BaseException], None],
     ) -> None:
         self.label = label
         self.env = env

@@ -92,7 +92,6 @@ class TlsStats:
             next(iter(self.in_progress)).abort()
         self.in_progress[greeted] = None
 
-
     def established(self, transport: SecureTransport) -> None:
         """Count a handshake that has succeeded: in all, and for whom."""
         self.handshakes.value += 1

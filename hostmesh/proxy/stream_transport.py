@@ -182,7 +182,8 @@ class StreamTransport:
             self._end()
             self._reset_stream()
 
-    abort = reset
+    def abort(self) -> None:
+        self.reset()
 
     def _end(self) -> None:
         self._closed = True

@@ -8,7 +8,7 @@ later; success and failure are those of connects.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from attrs import frozen
 
@@ -23,9 +23,11 @@ from hostmesh.proxy.tcp_exchange import TcpExchange
 if TYPE_CHECKING:
     from hostmesh.naming.addr import Endpoint
     from hostmesh.proxy.exchange import Exchange
+    from hostmesh.proxy.halves import Unused
     from hostmesh.proxy.tcp_session import TcpSession
     from hostmesh.pump.loop import Connecting, Session, Transport
     from hostmesh.routing.classifiers import Verdict
+    from hostmesh.telemetry.metrics import Scope
 
 
 @frozen(kw_only=True)
@@ -41,13 +43,13 @@ class TcpClientSettings(ClientSettings):
 class TcpClientStack(ClientStack):
     """Everything for one bound id: balancer and endpoints."""
 
-    def __init__(self, *, scope: Any, settings: TcpClientSettings, **options: Any) -> None:
+    def _begin(self, scope: Scope, settings: ClientSettings) -> None:
+        assert isinstance(settings, TcpClientSettings)
         self.connect_timeout = settings.connect_timeout
         self.write_header = {None: None, "v1": header_v1, "v2": header_v2}[settings.proxy_protocol]
         self.received_bytes = scope.counter("received_bytes")
         self.sent_bytes = scope.counter("sent_bytes")
         self.connect_latency = scope.stat("connect_latency_ms", scale=1000)
-        super().__init__(scope=scope, settings=settings, **options)
 
     @property
     def alpn(self) -> tuple[bytes, ...]:
@@ -61,12 +63,15 @@ class TcpClientStack(ClientStack):
 class TcpEndpointStack(EndpointStack):
     """Accrual over connect."""
 
-    client: TcpClientStack
-
     def __init__(self, client: TcpClientStack, endpoint: Endpoint) -> None:
         super().__init__(client, endpoint)
         self._promised: dict[Connecting, Exchange] = {}
         """Connections whose PROXY header has left, in front of their handshake, and for whom they are."""
+
+    @property
+    def tcp(self) -> TcpClientStack:
+        """``client``, which is one of tcp."""
+        return cast(TcpClientStack, self.client)
 
     def dispatch(self, ex: Exchange) -> None:
         assert isinstance(ex, TcpExchange)
@@ -78,7 +83,7 @@ class TcpEndpointStack(EndpointStack):
         super().dispatch(ex)
 
     def greeting(self, connecting: Connecting) -> bytes:
-        write = self.client.write_header
+        write = self.tcp.write_header
         if write is None:
             return b""
         if not self.waiters:
@@ -128,7 +133,7 @@ class TcpEndpointStack(EndpointStack):
             self._count_failure(connecting, error)
             self._tell(promised, error)
 
-    def _rest(self, session: Any) -> None:
+    def _rest(self, session: Unused) -> None:
         # It was a probe, or the caller has left meanwhile.
         session.close()
 
@@ -147,7 +152,7 @@ class TcpEndpointStack(EndpointStack):
 
     def preface(self, caller: TcpSession) -> bytes:
         """What the bytes to this endpoint begin with; of TLS it has left before (:meth:`greeting`)."""
-        write = self.client.write_header
+        write = self.tcp.write_header
         if write is None or self.client.settings.tls is not None:
             return b""
         return write(caller.peer, caller.local)
@@ -160,7 +165,7 @@ class TcpEndpointStack(EndpointStack):
         client.balancer.started(self, now)
         if self.accrual is not None:
             self.accrual.on_success(now)
-        client.connect_latency.add(int(ex.ttfb * 1e6))
+        self.tcp.connect_latency.add(int(ex.ttfb * 1e6))
 
     def attempt_done(self, ex: Exchange, verdict: Verdict, now: float) -> None:
         if not ex.committed:
@@ -192,7 +197,7 @@ class TcpEndpointSession:
         """The connection is gone."""
         if not self.closed:
             self.closed = True
-            self.endpoint.session_ended(self)  # type: ignore[arg-type]  # it only counts and compares
+            self.endpoint.connection_ended()
 
     def close(self) -> None:
         """Nobody needs it."""

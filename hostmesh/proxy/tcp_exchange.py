@@ -7,9 +7,10 @@ nothing is dialled again, and what can still go wrong goes wrong on both connect
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hostmesh.base.errors import MeshError
+from hostmesh.protocol.h1_message import RequestHead
 from hostmesh.proxy import refusals
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.tunnel import HALF_CLOSED_IDLE
@@ -30,27 +31,18 @@ IDLE_LOOKS = 4
 """Looks in an idle time that is shorter than that allows."""
 
 
-class TcpHead:
-    """What is known of a connection before it is routed, in the shape of a request head."""
-
-    special = ()
-    method = b"TCP"
-    version = 0
-    plain = True
+class TcpHead(RequestHead):
+    """What is known of a connection before it is routed, as a request head without fields."""
 
     def __init__(self, local: Address, end: int, is_tls: bool, server_name: str | None) -> None:
+        """``end``: how many bytes were read to find this out."""
+        ip = f"[{local[0]}]" if ":" in local[0] else local[0]
+        target = f"{ip}:{local[1]}".encode("ascii")
+        host = b"" if server_name is None else server_name.encode("ascii")
+        super().__init__(b"TCP", target, host, 0, b"", (), end)
         self.local_port = local[1]
-        host = f"[{local[0]}]" if ":" in local[0] else local[0]
-        self.target = f"{host}:{local[1]}".encode("ascii")
-        self.end = end
-        """Bytes read to find this out."""
         self.is_tls = is_tls
         self.server_name = server_name
-        self.host = b"" if server_name is None else server_name.encode("ascii")
-
-    def get(self, name: bytes) -> bytes | None:
-        """A connection has no fields."""
-        return None
 
 
 class TcpExchange(Exchange):
@@ -58,7 +50,6 @@ class TcpExchange(Exchange):
 
     caller: TcpSession  # type: ignore[assignment]  # the one kind of caller that it has
     server: TcpServer  # type: ignore[assignment]  # as above
-    client: TcpClientStack | None = None
     streamed = True
     trace = b"-"
     """Nothing to be written: there is no place for it."""
@@ -74,9 +65,7 @@ class TcpExchange(Exchange):
         """The picked endpoint is connected: join both connections."""
         loop = self.router.loop
         now = loop.now()
-        node, client = self.endpoint, self.client
-        assert node is not None
-        assert client is not None
+        assert self.endpoint is not None
         self.committed = True
         self.attempts += 1
         self.ttfb = now - self.attempt_start
@@ -99,16 +88,16 @@ class TcpExchange(Exchange):
 
     def _count(self) -> bool:
         """Add what has moved since the last time to the counters; whether anything has."""
-        tunnel, client = self.tunnel, self.client
+        tunnel = self.tunnel
         if tunnel is None:
             return False
-        assert client is not None
         received, sent = tunnel.sent_far - self.request_bytes, tunnel.sent_near - self.response_bytes
         if not received and not sent:
             return False
         self.request_bytes += received
         self.response_bytes += sent
         self.count(received, sent)
+        client = cast("TcpClientStack", self.client)
         client.sent_bytes.value += received
         client.received_bytes.value += sent
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 
 class TcpRouter(Router):
-    """``reads_hello``: an identifier needs what callers send first."""
+    """See the module's text."""
 
     protocol = "tcp"
-
-    def __init__(self, *, reads_hello: bool, **options: Any) -> None:
-        super().__init__(**options)
-        self.reads_hello = reads_hello
+    reads_hello = False
+    """An identifier needs what callers send first. Set once, by who makes the router."""
 
     def route(self, ex: Exchange, now: float) -> None:
         """Identify and dispatch; what goes wrong resets the caller."""

@@ -18,13 +18,14 @@ from attrs import frozen
 
 from hostmesh.protocol.upgrade import SWITCHING
 from hostmesh.proxy import refusals
+from hostmesh.pump.loop import Transport
 from hostmesh.pump.tunnel import CopyTunnel
 
 if TYPE_CHECKING:
     from hostmesh.base.errors import MeshError
     from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import TimerHandle, Transport
+    from hostmesh.pump.loop import TimerHandle
     from hostmesh.pump.tunnel import Side
     from hostmesh.pump.tunnel import Tunnel as Relay
     from hostmesh.telemetry.metrics import Scope

@@ -117,14 +117,14 @@ class Pump:
         ready = self.turn.ready
         due = self.wheel.next_due()
         if ready or not wait:
-            timeout: float = 0
+            timeout = 0.0
         elif due is None:
-            timeout = -1
+            timeout = -1.0
         else:
             # The end of the last batch was now.
             timeout = due - self._ended
             if timeout < 0:
-                timeout = 0
+                timeout = 0.0
         events = self._poll(timeout, BATCH)
         start = self.now()
         self.lone = len(events) < 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from attrs import frozen
 
@@ -28,10 +28,10 @@ class Verdict(IntEnum):
     """A failure that another attempt may cure, and that may be attempted again without harm."""
 
 
-IGNORABLE = Verdict.IGNORABLE
-SUCCESS = Verdict.SUCCESS
-FAILURE = Verdict.FAILURE
-RETRYABLE = Verdict.RETRYABLE
+IGNORABLE: Final = Verdict.IGNORABLE
+SUCCESS: Final = Verdict.SUCCESS
+FAILURE: Final = Verdict.FAILURE
+RETRYABLE: Final = Verdict.RETRYABLE
 
 READS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Methods that change nothing (RFC 9110 section 9.2.1)."""

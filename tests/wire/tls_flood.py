@@ -301,7 +301,9 @@ def main() -> int:
             with Others(flood) as others, flood.stalled(options.stalled) as sockets:
                 flood.wait_in_progress(min(options.stalled, 1000))
                 closed, last = wait_closed(sockets, 30)
-            print(f"{closed:,} of {options.stalled:,} stalled were ended, the last after {last:.1f} s: ", end="")
+            print(
+                f"{closed:,} of {options.stalled:,} stalled were ended, the last after {last:.1f} s: ", end=""
+            )
             print(flood.footprint())
             print(f"others meanwhile: {others}, failures {others.failures}")
         print(f"dropped for newer ones: {flood.metric('tls/dropped'):g}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.protocol.h1_message import RequestHead
+    from hostmesh.protocol.h2.engine import Pair
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ACCEPT = b"sec-websocket-accept"
@@ -73,7 +74,7 @@ def connect_pairs(
     host: bytes | None,
     clear: bool,
     drop: frozenset[bytes],
-) -> list[tuple[bytes, bytes]]:
+) -> list[Pair]:
     """The header list that asks an HTTP/2 endpoint for the first protocol in ``upgrade``; the rest as for
     :func:`heads.request_pairs`."""
     pairs = request_pairs(head, extra, target=target, host=host, clear=clear, drop=drop | _OF_BODIES)
@@ -122,9 +123,7 @@ def switch_lines(
     return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (b"".join(kept), extra)
 
 
-def switch_pairs(
-    asked: RequestHead, head: ResponseHead, protocol: bytes, *, clear: bool
-) -> list[tuple[bytes, bytes]]:
+def switch_pairs(asked: RequestHead, head: ResponseHead, protocol: bytes, *, clear: bool) -> list[Pair]:
     """The 200 for a caller in HTTP/2 that asked with ``asked``; ``head`` is what the endpoint said, in either."""
     pairs = response_pairs(head, framing=UNTIL_CLOSE, clear=clear)
     switched = [_SWITCHED, *(pair for pair in pairs[1:] if pair[0] != _ACCEPT)]

@@ -12,7 +12,12 @@ from typing import Final, Protocol, TypeAlias
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
 
-Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
+Pair: TypeAlias = tuple[bytes, ...]
+"""A field: name and value, always two. Compiled code takes tuples of a declared length apart and makes others of the
+parts, and some pairs are more than their parts (:class:`lane_pair.NeverIndexedPair`), so it is not declared.
+"""
+
+Pairs: TypeAlias = Sequence[Pair]
 """A header list: (lower-case name, value), pseudo fields first. Never changed by those who get one."""
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -27,7 +27,7 @@ from hostmesh.protocol.h2.message import VERSION, H2RequestHead, H2ResponseHead,
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import RequestHead, ResponseHead
-    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engine import Pair, Pairs
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ _TE = (b"te", b"trailers")
 _STATUS = {code: (b":status", b"%d" % code) for code in range(100, 1000)}
 
 
-def line_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+def line_pairs(lines: bytes) -> list[Pair]:
     """Our own field lines, each with its CRLF, as pairs: names lower-cased."""
     return [(name.lower(), value.rstrip(b" \t")) for name, value in find_fields(lines)] if lines else []
 
@@ -65,7 +65,7 @@ def request_pairs(
     expect: bool = False,
     drop: frozenset[bytes] = _NO_NAMES,
     scheme: bytes = b"http",
-) -> list[tuple[bytes, bytes]]:
+) -> list[Pair]:
     """The header list to send to the endpoint, from a head of either version; arguments as
     :func:`h1_write.request_head`, ``scheme`` is that of our connection to the endpoint.
 
@@ -78,7 +78,7 @@ def request_pairs(
     if host is None:
         host = head.host
     protocol = head.protocol if isinstance(head, H2RequestHead) else None
-    pairs: list[tuple[bytes, bytes]] = [(b":method", method)]
+    pairs: list[Pair] = [(b":method", method)]
     if method != b"CONNECT" or protocol is not None:
         pairs += ((b":scheme", scheme), (b":path", target))
     if host:
@@ -98,9 +98,7 @@ def request_pairs(
     return pairs
 
 
-def _cut_request(
-    out: list[tuple[bytes, bytes]], pairs: Pairs, clear: bool, expect: bool, drop: frozenset[bytes]
-) -> None:
+def _cut_request(out: list[Pair], pairs: Pairs, clear: bool, expect: bool, drop: frozenset[bytes]) -> None:
     for pair in pairs:
         name, value = pair
         kind = kind_of(name)
@@ -123,14 +121,14 @@ def response_pairs(
     *,
     framing: int | None = None,
     clear: bool = False,
-) -> list[tuple[bytes, bytes]]:
+) -> list[Pair]:
     """The header list to send to the caller, from a head of either version, also a 1xx.
 
     ``framing`` replaces the declared length: a length, or CHUNKED or UNTIL_CLOSE for a body that HTTP/2 ends itself;
     None keeps what the endpoint declared. Otherwise as :func:`h1_write.response_head`.
     """
     status = head.status
-    pairs: list[tuple[bytes, bytes]] = [_STATUS[status]]
+    pairs: list[Pair] = [_STATUS[status]]
     if isinstance(head, H2ResponseHead):
         regular = head.pairs
         if head.clean and framing is None and not clear:
@@ -167,9 +165,9 @@ def response_pairs(
 
 def answer_pairs(
     status: int, body: bytes, extra: bytes = b"", *, content_type: bytes = b"text/plain"
-) -> list[tuple[bytes, bytes]]:
+) -> list[Pair]:
     """The header list of an answer of our own with this body; the body itself is sent as DATA, if at all."""
-    pairs: list[tuple[bytes, bytes]] = [_STATUS[status]]
+    pairs: list[Pair] = [_STATUS[status]]
     if status >= 200 and status not in (204, 304):
         if body:
             pairs.append((b"content-type", content_type))
@@ -187,7 +185,7 @@ def trailer_lines(pairs: Pairs) -> bytes:
     return known
 
 
-def trailer_pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+def trailer_pairs(lines: bytes) -> list[Pair]:
     """HTTP/1 trailer lines (or the filtered lines of another HTTP/2 half) as HTTP/2 trailers."""
     known = _pairs.get(lines)
     if known is None:
@@ -202,7 +200,7 @@ MAX_KNOWN_TRAILER_BYTES: Final = 128
 """Longer ones say something of their own."""
 
 _forwardable: dict[bytes, bytes] = {}
-_pairs: dict[bytes, list[tuple[bytes, bytes]]] = {}
+_pairs: dict[bytes, list[Pair]] = {}
 
 
 def _remember(memory: dict[bytes, _T], lines: bytes, result: _T) -> None:

@@ -24,12 +24,13 @@ from hostmesh.protocol.h2.engine import (
     STREAM_CLOSED,
     ConnectionFault,
     Listener,
+    Pair,
     Pairs,
 )
 from hostmesh.protocol.h2.fields import Malformed, prove_request, prove_response, prove_trailers
 from hostmesh.protocol.h2.frames import RST_STREAM, WINDOW_UPDATE
 from hostmesh.protocol.h2.lane_control import LaneControl
-from hostmesh.protocol.h2.lane_decode import HeaderBlockError, Pair, list_size
+from hostmesh.protocol.h2.lane_decode import HeaderBlockError, list_size
 from hostmesh.protocol.h2.lane_frames import LaneScanner
 from hostmesh.protocol.h2.lane_stream import ENDED, RESET_BY_PEER, RESET_BY_US, LaneStream
 
@@ -159,8 +160,8 @@ class LaneEngine(LaneControl):
             try:
                 self._check_count(pairs)
                 expected = prove_request(pairs, end, settings.enable_connect_protocol)
-            except Malformed as error:
-                self._refuse(stream, None, error, PROTOCOL_ERROR)
+            except Malformed as malformed:
+                self._refuse(stream, None, malformed, PROTOCOL_ERROR)
                 return
             except BadMessage as error:
                 self._answerable(stream, error, end, stream in self._doomed)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from hpack.struct import NeverIndexedHeaderTuple
 from hpack.table import HeaderTable
 
+from hostmesh.protocol.h2.engine import Pair
 from hostmesh.protocol.h2.lane_huffman import huffman_decoded
-
-Pair = tuple[bytes, bytes]
+from hostmesh.protocol.h2.lane_pair import NeverIndexedPair
 
 ENTRY_OVERHEAD: Final = 32
 """What RFC 7541, 4.1 counts for each field besides its octets."""
@@ -47,19 +46,6 @@ class HeaderBlockError(ValueError):
     """
 
     pairs: list[Pair] | tuple[Pair, ...] = ()
-
-
-class NeverIndexedPair(NeverIndexedHeaderTuple):
-    """A field that came with the order never to index it, which a proxy must pass on (RFC 7541, 6.2.3).
-
-    It equals the plain pair but hashes differently, so that an encoder which looks pairs up does not find an equal
-    one that is indexed, without asking each pair for its class.
-    """
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        return ~tuple.__hash__(self)
 
 
 def list_size(pairs: list[Pair] | tuple[Pair, ...]) -> int:

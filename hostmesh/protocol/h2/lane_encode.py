@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from hpack.table import HeaderTable
 
-from hostmesh.protocol.h2.lane_decode import ENTRY_OVERHEAD, FIRST_DYNAMIC, Pair
+from hostmesh.protocol.h2.lane_decode import ENTRY_OVERHEAD, FIRST_DYNAMIC
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engine import Pair, Pairs
 
 MAX_TABLE: Final = 4096
 """Octets of the peer's table that we fill, whatever it offers: the default, and enough for what repeats."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -33,6 +33,9 @@ from hostmesh.protocol.h2.fields import Malformed, malformed, malformed_response
 from hostmesh.protocol.h2.frames import Scanner, frame
 from hostmesh.protocol.h2.library_stream import ENDED, RESET_BY_US, Stream
 from hostmesh.protocol.h2.settings import DEFAULT_WINDOW, H2Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CODES: Final = frozenset(int(code) for code in SettingCodes)
 UNTOLD_STREAMS: Final = 100
@@ -198,7 +201,7 @@ class LibraryBase:
         record = self._streams[stream] = Stream(method_of(pairs))
         self._meter.streams += 1
         record.answered = True
-        self._conn.send_headers(stream, pairs, end_stream=end)
+        self._send_headers(stream, pairs, end)
         self._meter.sent(1)
         if end:
             record.local_end = True
@@ -208,12 +211,16 @@ class LibraryBase:
         record = self._streams.get(stream)
         if record is None or record.local_end:
             return
-        self._conn.send_headers(stream, pairs, end_stream=end)
+        self._send_headers(stream, pairs, end)
         self._meter.sent(1)
         if pairs[0][1][:1] != b"1":
             record.answered = True
         if end:
             self._end_local(stream, record)
+
+    def _send_headers(self, stream: int, pairs: Pairs, end: bool) -> None:
+        # h2 wants to read that a pair is two.
+        self._conn.send_headers(stream, cast("Sequence[tuple[bytes, bytes]]", pairs), end_stream=end)
 
     def send_data(self, stream: int, data: bytes, end: bool) -> None:
         record = self._streams.get(stream)
@@ -243,7 +250,7 @@ class LibraryBase:
         record = self._streams.get(stream)
         if record is None or record.local_end:
             return
-        self._conn.send_headers(stream, pairs, end_stream=True)
+        self._send_headers(stream, pairs, True)
         self._meter.sent(1)
         self._end_local(stream, record)
 

@@ -32,7 +32,7 @@ from hostmesh.protocol.h2.fields import (
 )
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engine import Pair, Pairs
 
 VERSION: Final = 20
 """``version`` of HTTP/2 heads, as 11 is that of HTTP/1.1."""
@@ -46,7 +46,7 @@ _SAYS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
 _PHRASES = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHRASES
 
 
-def _joined(crumbs: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+def _joined(crumbs: list[Pair]) -> Pair:
     """One cookie of all its crumbs (RFC 9113 8.2.3): HTTP/1 endpoints and most parsers expect one.
 
     Without the empty ones: a value must not end with a space. If one of them came with the order never to index it
@@ -55,7 +55,7 @@ def _joined(crumbs: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
     value = b"; ".join([crumb[1] for crumb in crumbs if crumb[1]])
     for crumb in crumbs:
         if not getattr(crumb, "indexable", True):
-            kept: tuple[bytes, bytes] = NeverIndexedHeaderTuple(b"cookie", value)
+            kept: Pair = NeverIndexedHeaderTuple(b"cookie", value)
             return kept
     return b"cookie", value
 
@@ -67,7 +67,7 @@ class H2RequestHead(RequestHead):
     out; ``fields``, ``special`` and ``block`` have Host first, as if it had come in HTTP/1.
     """
 
-    __slots__ = ("_block", "clean", "pairs", "protocol", "scheme")
+    __slots__ = ("clean", "pairs", "protocol", "scheme")
 
     def __init__(self, pairs: Pairs, end: bool) -> None:
         method = target = host = authority = b""
@@ -76,9 +76,9 @@ class H2RequestHead(RequestHead):
         length = 0 if end else CHUNKED
         clean = canonical = True
         expect = False
-        crumbs: list[tuple[bytes, bytes]] = []
-        special: list[tuple[bytes, bytes]] = []
-        regular: list[tuple[bytes, bytes]] = []
+        crumbs: list[Pair] = []
+        special: list[Pair] = []
+        regular: list[Pair] = []
         for pair in pairs:
             name, value = pair
             if name[0] == 58:  # a colon
@@ -145,7 +145,7 @@ class H2RequestHead(RequestHead):
         """Inside the mesh ``pairs`` may be forwarded as they are."""
 
     @property
-    def block(self) -> bytes:  # type: ignore[override]  # made on demand here, a slot there
+    def block(self) -> bytes:
         """The fields as HTTP/1 lines."""
         try:
             return self._block
@@ -161,10 +161,8 @@ class H2RequestHead(RequestHead):
             self._block = block
             return block
 
-    _block: bytes
-
     @property
-    def end(self) -> int:  # type: ignore[override]
+    def end(self) -> int:
         """Octets of the head, as an HTTP/1 parser would count them; for records."""
         return len(self.method) + len(self.target) + len(self.block) + 14
 
@@ -206,18 +204,18 @@ class H2RequestHead(RequestHead):
 class H2ResponseHead(ResponseHead):
     """A response head, also a 1xx, that came as HTTP/2; of pairs that :func:`fields.prove_response` has proved."""
 
-    __slots__ = ("_block", "_declare_empty", "clean", "pairs")
+    __slots__ = ("_declare_empty", "clean", "pairs")
 
     def __init__(self, pairs: Pairs, end: bool, method: bytes) -> None:
         """``method`` is that of the request; ``end`` says that no body follows."""
         status = int(pairs[0][1])
-        special: list[tuple[bytes, bytes]] = []
+        special: list[Pair] = []
         declared = -1
         clean = canonical = True
         # Neither may declare a length (RFC 9110 8.6). We drop the field rather than the response.
         lengthless = status < 200 or status == 204
         regular = list(pairs[1:])
-        drop: list[tuple[bytes, bytes]] = []
+        drop: list[Pair] = []
         for pair in regular:
             name = pair[0]
             kind = kind_of(name)
@@ -257,7 +255,7 @@ class H2ResponseHead(ResponseHead):
         """Inside the mesh ``pairs`` may be forwarded as they are."""
 
     @property
-    def block(self) -> bytes:  # type: ignore[override]  # made on demand here, a slot there
+    def block(self) -> bytes:
         """The fields as HTTP/1 lines."""
         try:
             return self._block
@@ -265,10 +263,8 @@ class H2ResponseHead(ResponseHead):
             self._block = pair_lines(self.pairs) + (b"content-length: 0\r\n" if self._declare_empty else b"")
             return self._block
 
-    _block: bytes
-
     @property
-    def end(self) -> int:  # type: ignore[override]
+    def end(self) -> int:
         """Octets of the head, as an HTTP/1 parser would count them; for records."""
         return len(self.block) + len(self.reason) + 17
 
@@ -290,7 +286,7 @@ class H2ResponseHead(ResponseHead):
         return any(b"_" in name for name, _value in self.pairs)
 
 
-def _without_repeated(pairs: Pairs, lengthless: bool) -> list[tuple[bytes, bytes]]:
+def _without_repeated(pairs: Pairs, lengthless: bool) -> list[Pair]:
     kept = []
     seen = lengthless
     for pair in pairs:

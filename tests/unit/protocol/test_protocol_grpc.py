@@ -226,7 +226,9 @@ def test_code_of_http(status: int, expected: Code) -> None:
 @pytest.mark.parametrize("reason", [r for r in Reason if "timeout" in r.value or "deadline" in r.value])
 def test_local_timeouts(reason: Reason) -> None:
     """Every limit of time is DEADLINE_EXCEEDED, the binding's too; but a connect's, where nothing was sent."""
-    expected = Code.UNAVAILABLE if reason in (Reason.CONNECT_TIMEOUT, Reason.TLS_TIMEOUT) else Code.DEADLINE_EXCEEDED
+    expected = (
+        Code.UNAVAILABLE if reason in (Reason.CONNECT_TIMEOUT, Reason.TLS_TIMEOUT) else Code.DEADLINE_EXCEEDED
+    )
 
     assert code_of_reason(reason, 503) is expected
 

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hostmesh.base.errors import MeshError, Sent
 from hostmesh.base.reasons import Reason
+from hostmesh.protocol.h2.message import H2RequestHead, H2ResponseHead
+from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.grpc_methods import MAX_METHODS, OTHER, GrpcMethods, code_of
 from hostmesh.proxy.respond import grpc_error_lines
 from hostmesh.telemetry.metrics import Scope
+from tests.flow.world import World
+
+WORLD = World()
+"""Its server is that of every exchange here."""
 
 
-class Head:
+def answer(status: int = 200, **fields: bytes) -> H2ResponseHead:
     """A response head."""
-
-    def __init__(self, status: int = 200, **fields: bytes) -> None:
-        self.status = status
-        self.fields = {name.replace("_", "-").encode(): value for name, value in fields.items()}
-
-    def get(self, name: bytes) -> bytes | None:
-        return self.fields.get(name)
+    pairs = [(name.replace("_", "-").encode(), value) for name, value in fields.items()]
+    return H2ResponseHead([(b":status", b"%d" % status), *pairs], False, b"POST")
 
 
 def finished(
     target: bytes = b"/a.B/C",
     *,
     error: MeshError | None = None,
-    response: Head | None = None,
+    response: H2ResponseHead | None = None,
     trailers: bytes = b"",
-) -> Any:
-    """What is read of an exchange."""
-    return SimpleNamespace(
-        head=SimpleNamespace(target=target), error=error, response=response, response_trailers=trailers
-    )
+) -> Exchange:
+    """An exchange that has ended."""
+    _listener, server = WORLD.linker.servers["127.0.0.1", 4140]
+    caller: Any = None
+    ex = Exchange(caller, server, H2RequestHead([(b":method", b"POST"), (b":path", target)], False), 0.0)
+    ex.error = error
+    ex.response = response
+    ex.response_trailers = trailers
+    return ex
 
 
 def test_error_lines() -> None:
@@ -75,16 +79,16 @@ def test_errors_that_may_be_repeated_say_so() -> None:
 @pytest.mark.parametrize(
     ("ex", "expected"),
     [
-        (finished(response=Head(), trailers=b"grpc-status: 5\r\n"), 5),
-        (finished(response=Head(grpc_status=b"7")), 7),
-        (finished(response=Head(503)), 14),
-        (finished(response=Head()), 2),
-        (finished(response=Head(), error=MeshError(Reason.RESET_BY_ENDPOINT, "", status=502)), 14),
+        (finished(response=answer(), trailers=b"grpc-status: 5\r\n"), 5),
+        (finished(response=answer(grpc_status=b"7")), 7),
+        (finished(response=answer(503)), 14),
+        (finished(response=answer()), 2),
+        (finished(response=answer(), error=MeshError(Reason.RESET_BY_ENDPOINT, "", status=502)), 14),
         (finished(error=MeshError(Reason.RESET_BY_CALLER, "", status=499)), 1),
         (finished(), 2),
     ],
 )
-def test_code(ex: Any, expected: int) -> None:
+def test_code(ex: Exchange, expected: int) -> None:
     """The status of a call is in its trailers or its head, or follows from the error or the HTTP status."""
     assert code_of(ex) == expected
 
@@ -101,9 +105,9 @@ def test_methods_are_counted() -> None:
     methods = GrpcMethods(scope)
 
     for code in (0, 0, 14, 99):
-        methods.done(finished(response=Head(), trailers=b"grpc-status: %d\r\n" % code), 10, None)
-    methods.done(finished(b"/a.B/D", response=Head(grpc_status=b"0")), 10, True)
-    methods.done(finished(b"/nonsense", response=Head(grpc_status=b"0")), 10, True)
+        methods.done(finished(response=answer(), trailers=b"grpc-status: %d\r\n" % code), 10, None)
+    methods.done(finished(b"/a.B/D", response=answer(grpc_status=b"0")), 10, True)
+    methods.done(finished(b"/nonsense", response=answer(grpc_status=b"0")), 10, True)
 
     assert counted(scope, "a.B/C") == {"0": 2, "14": 1, "2": 1}
     assert counted(scope, "a.B/D") == {"0": 1}
@@ -116,7 +120,7 @@ def test_methods_are_bounded() -> None:
     methods = GrpcMethods(scope)
 
     for number in range(MAX_METHODS + 50):
-        methods.done(finished(b"/a.B/M%d" % number, response=Head(grpc_status=b"0")), 10, True)
+        methods.done(finished(b"/a.B/M%d" % number, response=answer(grpc_status=b"0")), 10, True)
 
     assert len(scope.children) == MAX_METHODS + 1
     assert counted(scope, OTHER) == {"0": 50}

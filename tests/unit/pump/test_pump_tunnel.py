@@ -369,8 +369,17 @@ def spliced(world: World, **options: object) -> Joined:
 def test_the_pump_splices_sockets_only(world: World) -> None:
     """Plain sockets are spliced; whatever else a transport is, its bytes have to be seen."""
 
-    class Codec(SocketTransport):
-        """Stands for TLS."""
+    class Codec:
+        """Stands for TLS: a transport like any other, and no socket."""
+
+        def __init__(self, *arguments: object) -> None:
+            self.__dict__["inner"] = SocketTransport(*arguments)  # type: ignore[arg-type]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.__dict__["inner"], name)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            setattr(self.__dict__["inner"], name, value)
 
     tunnels = []
     for make in (SocketTransport, Codec):

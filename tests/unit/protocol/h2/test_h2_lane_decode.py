@@ -16,10 +16,10 @@ from hostmesh.protocol.h2.lane_decode import (
     MAX_REMEMBERED_SIZE,
     HeaderBlockError,
     HeaderDecoder,
-    NeverIndexedPair,
     _names,
     list_size,
 )
+from hostmesh.protocol.h2.lane_pair import NeverIndexedPair
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 from hpack import Decoder, NeverIndexedHeaderTuple
 
 from hostmesh.protocol.h2 import lane_encode
-from hostmesh.protocol.h2.lane_decode import NeverIndexedPair
 from hostmesh.protocol.h2.lane_encode import (
     MAX_LEARNED_NAMES,
     MAX_LITERAL_NAMES,
@@ -16,6 +15,7 @@ from hostmesh.protocol.h2.lane_encode import (
     VARIES_AFTER,
     HeaderEncoder,
 )
+from hostmesh.protocol.h2.lane_pair import NeverIndexedPair
 
 BASE = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"web"), (b"user-agent", b"probe/1.0")]
 
