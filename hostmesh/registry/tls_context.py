@@ -51,6 +51,9 @@ class TlsSettings(Protocol):
 
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
+MFD_NOEXEC_SEAL: Final = 8
+"""memfd_create(2): not executable, which hardened systems insist on."""
+
 HTTP: Final = ("http/1.1",)
 """ALPN of registries that speak it."""
 
@@ -200,7 +203,10 @@ def load_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
 def with_file(data: bytes, load: Callable[[str], object]) -> None:
     """Call ``load`` with a path under which it finds ``data``, which is never on a disk: some of OpenSSL's doors take
     paths only, and what has been checked must be what is loaded."""
-    descriptor = os.memfd_create("hostmesh-pem")
+    try:
+        descriptor = os.memfd_create("hostmesh-pem", os.MFD_CLOEXEC | MFD_NOEXEC_SEAL)
+    except OSError:
+        descriptor = os.memfd_create("hostmesh-pem")  # Linux before 6.3
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(data)
