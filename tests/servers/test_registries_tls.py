@@ -264,6 +264,36 @@ def test_zookeeper_over_mutual_tls(
         mesh.wait(lambda: who(mesh, "late") is None, "followed to the end")
 
 
+@pytest.mark.parametrize("outage", ["frozen", "killed"])
+def test_zookeeper_over_tls_comes_back(
+    tmp_path: Path,
+    zookeeper: tuple[ZooKeeperServer, int],
+    tls_files: TlsFiles,
+    web: EndpointServer,
+    outage: str,
+) -> None:
+    """A server that stands still is noticed and left, one that dies is found again; requests go on meanwhile, and what
+    changes afterwards is followed."""
+    server, port = zookeeper
+    with zookeeper_mesh(tmp_path, port, tls_object(tls_files.ca, "{host}", tls_files.client)) as mesh:
+        mesh.wait(lambda: who(mesh) == "web-1", "routed")
+        server.close_client()
+        if outage == "frozen":
+            server.freeze()
+        else:
+            server.kill()
+        mesh.wait_log("zookeeper.disconnected", within=30)
+        assert who(mesh) == "web-1"
+        if outage == "frozen":
+            server.thaw()
+        else:
+            server.start()
+        mesh.wait(lambda: mesh.log().count("zookeeper.connected") > 1, "connected again", within=30)
+        node = server.put(f"/discovery/{outage}", web.host, web.port)
+        mesh.wait(lambda: who(mesh, outage) == "web-1", "followed")
+        server.remove(node)
+
+
 @pytest.mark.parametrize(
     ("ca", "name", "pair", "said"),
     [
