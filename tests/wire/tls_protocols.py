@@ -240,6 +240,9 @@ def tcp(files: TlsFiles, way: Way, folder: Path) -> Iterator[Ends]:
                 sock = stack.enter_context(context.wrap_socket(sock, server_side=True))
             assert sock.recv(5) == b"hello"
             sock.sendall(caller_name(sock).encode())
+            if isinstance(sock, ssl.SSLSocket):
+                # An end that is not said is a cut, and handed on as one.
+                sock.unwrap()
 
     def accept() -> None:
         while True:
