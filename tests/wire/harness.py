@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,17 +61,27 @@ routers:
 """One http router on the file namer: ``/svc/NAME`` is the file ``disco/NAME``."""
 
 
+_PORTS = random.SystemRandom()
+"""Not the generator that is seeded anew for each test: runs side by side would all choose the same."""
+
+_given: deque[int] = deque(maxlen=1000)
+"""Ports that may have been given away and are not listened on yet."""
+
+
 def free_port() -> int:
     """A port nobody listens on, below the range from which the kernel picks ports for outgoing
-    connections.
+    connections, and none of the last thousand that were returned.
     """
-    for _ in range(200):
-        port = random.randrange(11_000, 32_000)
+    for _ in range(2000):
+        port = _PORTS.randrange(11_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.append(port)
             return port
     raise AssertionError("no free port found")
 
