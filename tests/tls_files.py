@@ -11,7 +11,6 @@ Everything is a PEM file in one folder whose names never change: ``NAME.crt``, `
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 import ssl
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,15 +18,14 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests import tls_making as making
 
 DAY = dt.timedelta(days=1)
 TRUST_DOMAIN = "spiffe://mesh.test"
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
-BOTH = (SERVER, CLIENT)
 
 
 @frozen(kw_only=True)
@@ -52,16 +50,13 @@ class Issued:
         return self.certificate.serial_number
 
 
-@define(kw_only=True)
+@frozen(kw_only=True)
 class Authority:
-    """A CA, and the CAs between it and a root."""
+    """A CA that writes what it makes into a folder: itself as ``NAME.crt``."""
 
     folder: Path
     name: str
-    key: CertificateIssuerPrivateKeyTypes
-    certificate: x509.Certificate
-    above: tuple[x509.Certificate, ...] = ()
-    """What a peer that knows only the root has to be sent besides the leaf."""
+    ca: making.Authority
 
     @property
     def path(self) -> Path:
@@ -69,73 +64,43 @@ class Authority:
 
     @classmethod
     def root(cls, folder: Path, name: str) -> Authority:
-        """A CA that signs itself, written as ``NAME.crt``."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = _named(f"{name} CA")
-        made = cls(folder=folder, name=name, key=key, certificate=_ca(subject, key, subject, key, None))
-        made.path.write_bytes(_pem(made.certificate))
-        return made
+        """A CA that signs itself."""
+        since = dt.datetime.now(dt.UTC) - 30 * DAY
+        return cls(
+            folder=folder, name=name, ca=making.Authority(f"{name} CA", not_before=since, days=330)
+        )._written()
 
     def intermediate(self, name: str) -> Authority:
-        """A CA below this one, written as ``NAME.crt``."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _ca(_named(f"{name} CA"), key, self.certificate.subject, self.key, 0)
-        made = Authority(
-            folder=self.folder, name=name, key=key, certificate=certificate, above=(certificate, *self.above)
-        )
-        made.path.write_bytes(_pem(certificate))
-        return made
+        """A CA below this one."""
+        return Authority(folder=self.folder, name=name, ca=self.ca.child(f"{name} CA"))._written()
+
+    def _written(self) -> Authority:
+        self.path.write_bytes(self.ca.pem)
+        return self
 
     def issue(
         self,
         name: str,
         names: Sequence[str],
         *,
-        uses: Sequence[x509.ObjectIdentifier] = BOTH,
+        uses: Sequence[x509.ObjectIdentifier] = making.BOTH,
         since: dt.timedelta = -DAY,
         until: dt.timedelta = 30 * DAY,
         rsa_bits: int | None = None,
         common_name: str | None = None,
     ) -> Issued:
         """A certificate for DNS names, addresses and URIs, valid between two moments counted from now."""
-        key: CertificateIssuerPrivateKeyTypes
-        if rsa_bits is None:
-            key = ec.generate_private_key(ec.SECP256R1())
-        else:
-            key = rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits)
-        now = dt.datetime.now(dt.UTC)
-        usage = x509.KeyUsage(
-            digital_signature=True,
-            content_commitment=False,
-            key_encipherment=rsa_bits is not None,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=False,
-            crl_sign=False,
-            encipher_only=False,
-            decipher_only=False,
+        leaf = self.ca.leaf(
+            *names,
+            common_name=common_name or name,
+            not_before=dt.datetime.now(dt.UTC) + since,
+            days=(until - since) / DAY,
+            usage=uses,
+            key=None
+            if rsa_bits is None
+            else rsa.generate_private_key(public_exponent=65537, key_size=rsa_bits),
         )
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_named(common_name or name))
-            .issuer_name(self.certificate.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + since)
-            .not_valid_after(now + until)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-            .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
-            )
-        )
-        if names:
-            alternatives = x509.SubjectAlternativeName([_alternative(each) for each in names])
-            builder = builder.add_extension(alternatives, critical=False)
-        leaf = _pem(builder.sign(self.key, hashes.SHA256()))
-        above = b"".join(map(_pem, self.above))
+        above = making.pem(*leaf.chain)
         issued = Issued(
             name=name,
             cert=self.folder / f"{name}.crt",
@@ -143,35 +108,18 @@ class Authority:
             chain=self.folder / f"{name}-chain.crt",
             intermediates=self.folder / f"{name}-intermediates.crt" if above else None,
         )
-        issued.cert.write_bytes(leaf)
-        issued.chain.write_bytes(leaf + above)
+        issued.cert.write_bytes(making.pem(leaf.certificate))
+        issued.chain.write_bytes(leaf.cert_pem)
         if issued.intermediates is not None:
             issued.intermediates.write_bytes(above)
         issued.key.touch(mode=0o600)
-        issued.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        issued.key.write_bytes(leaf.key_pem)
         return issued
 
     def revoke(self, *revoked: Issued, file: Path | None = None) -> Path:
         """A revocation list with these certificates, valid for a week: ``NAME.crl`` unless a file is given."""
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(self.certificate.subject)
-            .last_update(now - DAY)
-            .next_update(now + 7 * DAY)
-        )
-        for each in revoked:
-            builder = builder.add_revoked_certificate(
-                x509.RevokedCertificateBuilder().serial_number(each.serial).revocation_date(now - DAY).build()
-            )
         path = file or self.folder / f"{self.name}.crl"
-        path.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(self.ca.crl(*(each.serial for each in revoked), days=7))
         return path
 
 
@@ -301,57 +249,3 @@ class TlsFiles:
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
-
-
-def _named(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _alternative(name: str) -> x509.GeneralName:
-    if "://" in name:
-        return x509.UniformResourceIdentifier(name)
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _ca(
-    subject: x509.Name,
-    key: CertificateIssuerPrivateKeyTypes,
-    issuer: x509.Name,
-    signing: CertificateIssuerPrivateKeyTypes,
-    path_length: int | None,
-) -> x509.Certificate:
-    now = dt.datetime.now(dt.UTC)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 30 * DAY)
-        .not_valid_after(now + 300 * DAY)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False
-        )
-        .sign(signing, hashes.SHA256())
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-SPIFFE = "spiffe://"
+Key: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 def pem(*things: x509.Certificate | x509.CertificateRevocationList) -> bytes:
     return b"".join(thing.public_bytes(Encoding.PEM) for thing in things)
 
 
-def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: Key) -> bytes:
+    """PKCS#8, not encrypted."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
@@ -29,8 +32,9 @@ class Leaf:
     """A certificate with its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: Key = field(repr=False)
     chain: tuple[x509.Certificate, ...] = ()
+    """What a peer that knows only the root has to be sent besides."""
 
     @property
     def cert_pem(self) -> bytes:
@@ -77,8 +81,10 @@ class Authority:
         signer = self.parent or self
         builder = (
             self._builder(signer, _subject(self.name), self.key, self.not_before, self.days)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_ca_usage(), critical=True)
+            .add_extension(
+                x509.BasicConstraints(ca=True, path_length=None if self.parent is None else 0), critical=True
+            )
+            .add_extension(_usage(signs=True), critical=True)
         )
         self.certificate = builder.sign(signer.key, SHA256())
 
@@ -95,19 +101,19 @@ class Authority:
         common_name: str | None = None,
         not_before: datetime | None = None,
         days: float = 30,
-        usage: Sequence[x509.ObjectIdentifier] = (
-            ExtendedKeyUsageOID.SERVER_AUTH,
-            ExtendedKeyUsageOID.CLIENT_AUTH,
-        ),
-        key: ec.EllipticCurvePrivateKey | None = None,
+        usage: Sequence[x509.ObjectIdentifier] = BOTH,
+        key: Key | None = None,
     ) -> Leaf:
         """A certificate for DNS names, IP addresses and URIs, told apart by their looks.
 
         ``days`` is how long it is valid from now, or from ``not_before``; below 0 it ended so long ago.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(self, _subject(common_name), key, not_before, days).add_extension(
-            x509.ExtendedKeyUsage(list(usage)), critical=False
+        builder = (
+            self._builder(self, _subject(common_name), key, not_before, days)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(enciphers=isinstance(key, rsa.RSAPrivateKey)), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
         )
         if names:
             alternative = x509.SubjectAlternativeName([_alternative(name) for name in names])
@@ -136,7 +142,7 @@ class Authority:
     def _builder(
         signer: Authority,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: Key,
         not_before: datetime | None,
         days: float,
     ) -> x509.CertificateBuilder:
@@ -159,13 +165,14 @@ class Authority:
         )
 
 
-def _ca_usage() -> x509.KeyUsage:
+def _usage(*, signs: bool = False, enciphers: bool = False) -> x509.KeyUsage:
+    """Of a CA, or of a leaf; ``enciphers`` is for the key exchange with RSA that TLS 1.3 no longer has."""
     return x509.KeyUsage(
         digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
+        key_cert_sign=signs,
+        crl_sign=signs,
         content_commitment=False,
-        key_encipherment=False,
+        key_encipherment=enciphers,
         data_encipherment=False,
         key_agreement=False,
         encipher_only=False,
