@@ -133,10 +133,11 @@ def read_trust(cas: Sequence[str], crl: str | None) -> Callable[[Read], Content[
                 for each in trust.crls
             ]
             listed = {each.issuer for each in trust.crls}
+            # A list of nobody's here is an intermediate's: then a root need not have signed anybody, nor have a list.
             notes = [
                 f"{crl}: no revocation list of {name_text(ca.subject)}: what it has signed is refused"
                 for ca in trust.cas
-                if ca.subject not in listed
+                if ca.subject not in listed and listed <= {each.subject for each in trust.cas}
             ]
         return Content(trust, tuple(items), tuple(notes))
 

@@ -332,6 +332,13 @@ def test_a_revocation_list_that_ends_or_is_missing(desk: Desk) -> None:
     assert (trust.trouble, trust.notes()) == (None, [])
 
 
+def test_the_list_of_an_intermediate_is_enough(desk: Desk) -> None:
+    """Who has signed no certificate of a peer needs no list: only those of the peers themselves are looked up."""
+    ca, crl = desk.write("ca", CA.pem), desk.write("crl", CA.child("lower CA").crl())
+
+    assert PemFiles(desk.watching, [ca, crl], read_trust([ca], crl)).notes() == []
+
+
 def test_a_chain_is_looked_after_as_well(desk: Desk) -> None:
     """An intermediate that ends takes every handshake with it; one that is missing is refused by peers only."""
     lower = CA.child("lower CA")
