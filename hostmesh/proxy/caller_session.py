@@ -337,7 +337,8 @@ class CallerSession(CallerAnswers):
         written = transport.bytes_out + len(data)
 
         def over(came: int, went: int) -> None:
-            server.left(tunnel, read + came, written + went)
+            # Of TLS the transport knows better: records are longer than what they carry.
+            server.left(tunnel, max(read + came, transport.bytes_in), max(written + went, transport.bytes_out))
 
         return Handover(transport, early, data, over)
 

@@ -51,7 +51,11 @@ class ConnectCaller:
 
     def over(self, received: int, sent: int) -> None:
         """Both connections are closed; the tunnel carried so many bytes of the caller, and so many to it."""
-        self._session.given_up(self._read + received, self._written + sent)
+        transport = self.transport
+        # Of TLS the transport knows better: records are longer than what they carry.
+        self._session.given_up(
+            max(self._read + received, transport.bytes_in), max(self._written + sent, transport.bytes_out)
+        )
 
     def send_error(self, ex: Exchange, error: MeshError) -> None:
         self._session.send_error(ex, error)
