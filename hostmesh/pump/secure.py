@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 HANDSHAKE_TIME = 10.0
 """Seconds for a handshake, from the accept or the connect (hardening X3)."""
 
+MAX_OWED = 16 * 1024
+"""Bytes of answers of TLS itself that may wait behind a write buffer that is full: 600 renewals of keys. A peer may ask
+for them without end and read none."""
+
 
 class SecureTransport:
     """A :class:`~hostmesh.pump.loop.Transport` over another one, which belongs to it.
@@ -40,6 +44,7 @@ class SecureTransport:
         "_early",
         "_ended",
         "_inner",
+        "_owed",
         "_paused",
         "_shut",
         "_turn",
@@ -72,6 +77,7 @@ class SecureTransport:
         """The end came before the session wanted it."""
         self._ended = False
         self._shut = False
+        self._owed = 0
 
     # -- from the transport below ---------------------------------------------------------------------------------
 
@@ -86,8 +92,7 @@ class SecureTransport:
             self._fail(failure)
             return
         if codec.reply:
-            self._inner.write(codec.reply)
-            codec.reply = b""
+            self._answer(codec)
         if plain:
             if self._paused or self._early:
                 self._early += plain
@@ -97,6 +102,20 @@ class SecureTransport:
                     session.data_received(plain)
         if codec.ended:
             self._on_end()
+
+    def _answer(self, codec: TlsCodec) -> None:
+        inner = self._inner
+        reply, codec.reply = codec.reply, b""
+        inner.write(reply)
+        self._owed = self._owed + len(reply) if inner.blocked else 0
+        if self._owed > MAX_OWED:
+            self._shut = True
+            inner.abort()
+            self._lost(
+                ConnectionResetError(
+                    errno.ECONNRESET, "the peer asks for new keys and does not read the answers"
+                )
+            )
 
     def _on_end(self) -> None:
         self._ended = True

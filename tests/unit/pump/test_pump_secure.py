@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hostmesh.pump.memory_transport import MemoryTransport, pair
 from hostmesh.pump.secure import HANDSHAKE_TIME, Handshake, SecureTransport
 from tests import tls_pairs
 from tests.tls_files import TlsFiles
+from tests.tls_records import KEY_UPDATE_WITH_ANSWER, maker_for
 from tests.unit.pump.pump_world import Told
 
 
@@ -306,3 +308,40 @@ def test_a_cut_answer_does_not_look_complete(link: Link) -> None:
 
     assert link.caller.told.events == ["data", "lost"]
     assert isinstance(link.caller.told.error, ConnectionError)
+
+
+def test_answers_that_nobody_reads_are_bounded(tls_files: TlsFiles, tmp_path: Path) -> None:
+    """A caller that asks for new keys again and again, and reads nothing, is cut; one that reads is answered."""
+    loop = MemoryLoop()
+    near, far = pair(loop, ("10.0.0.1", 1000), ("10.0.0.2", 443), 0.001, 64 * 1024)
+    raw, told = Told(), Told()
+    near.session = raw
+    codec = tls_pairs.server(tls_files).connection()
+    maker, flight = maker_for(tls_files, codec, tmp_path)
+    codec.handshake(flight)
+    secure = SecureTransport(far, codec, loop.turn)
+    far.session = secure
+    near.open()
+    far.open()
+    secure.begin(told)
+
+    def ask() -> None:
+        """Ask for 30 renewals, and let the answers come."""
+        near.write(b"".join(maker.key_update(KEY_UPDATE_WITH_ANSWER) for _ in range(30)))
+        loop.run_for(0.1)
+
+    for _ in range(300):
+        ask()
+    assert told.events == []
+    near.pause()
+    read = len(raw.data)
+    for _ in range(300):
+        if told.events:
+            break
+        ask()
+    assert told.events == ["lost"]
+    assert "new keys" in str(told.error)
+    assert len(raw.data) == read
+    assert far.closed
+    near.abort()
+    loop.run_for(1)
