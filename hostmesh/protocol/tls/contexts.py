@@ -15,7 +15,7 @@ from OpenSSL import SSL, crypto
 
 from hostmesh.protocol.tls.codec import Notes, NothingInCommonError, TlsCodec
 from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
-from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, subject_text, verify_name
+from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, told_name, verify_name
 
 CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -261,7 +261,7 @@ def _check_caller(
         readable = _readable(certificate)
         identity = None if readable is None else PeerIdentity.of(readable)
         if identity is None or not is_allowed(identity, notes.allowed):
-            notes.stranger = UNREADABLE if identity is None else identity.name
+            notes.stranger = UNREADABLE if identity is None else told_name(identity)
             return False
     return True
 
@@ -291,8 +291,7 @@ def _check_endpoint(
 def _note_problem(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int) -> None:
     notes: Notes = connection.get_app_data()
     readable = _readable(certificate)
-    subject = UNREADABLE if readable is None else subject_text(readable)
-    notes.problem = (code, depth, subject or "without a subject")
+    notes.problem = (code, depth, UNREADABLE if readable is None else told_name(PeerIdentity.of(readable)))
 
 
 def _readable(certificate: crypto.X509) -> x509.Certificate | None:

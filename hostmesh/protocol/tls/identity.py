@@ -244,6 +244,6 @@ def _subject(cert: x509.Certificate) -> tuple[str, tuple[str, ...]]:
         return "", ()
 
 
-def subject_text(cert: x509.Certificate) -> str:
-    """The subject for people, RFC 4514; empty if there is none, or one that cannot be parsed."""
-    return _subject(cert)[0]
+def told_name(identity: PeerIdentity) -> str:
+    """:attr:`PeerIdentity.name` for error texts, whoever says so: visible ASCII, bounded."""
+    return _told(identity.name)

@@ -14,6 +14,7 @@ from hostmesh.protocol.tls.identity import (
     MAX_TOLD_CHARS,
     NameMismatch,
     PeerIdentity,
+    told_name,
     verify_name,
 )
 from tests.tls_making import Authority
@@ -167,6 +168,13 @@ def test_hostile_names_cannot_write_into_logs() -> None:
 
     assert "a??x: y?[31m" in text
     assert len(text) < 3 * MAX_TOLD_CHARS
+
+
+def test_whatever_a_stranger_calls_itself_is_cut_and_made_visible() -> None:
+    """In texts that end in logs and answers."""
+    assert told_name(peer("web.mesh", subject="CN=a")) == "web.mesh"
+    assert told_name(peer(subject="CN=a\r\nb")) == "CN=a??b"
+    assert len(told_name(peer(subject="CN=" + "a" * 5000))) == MAX_TOLD_CHARS + 1
 
 
 def test_the_header_is_as_linkerd_wrote_it() -> None:
