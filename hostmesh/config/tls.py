@@ -7,9 +7,6 @@ from typing import ClassVar, Final, Literal
 
 from attrs import field, frozen
 
-TLS_LATER: Final = "TLS arrives in a later version; leave tls out to use plain text"
-"""What ``run`` says about a ``tls`` object."""
-
 TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 """Older ones are refused: they are broken."""
 

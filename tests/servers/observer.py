@@ -87,9 +87,13 @@ class ObservedEndpoint:
     def _listen(self) -> trio.CancelScope:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = trio.socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener._sock.bind((self.host, self.port))
-        listener.listen(256)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener._sock.bind((self.host, self.port))
+            listener.listen(256)
+        except OSError:
+            listener.close()
+            raise
         self.port = listener.getsockname()[1]
         scope = trio.CancelScope()
         self._observer._nursery.start_soon(self._serve, trio.SocketListener(listener), scope)
@@ -141,7 +145,8 @@ class Observer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._nursery.cancel_scope.cancel)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._call(self._nursery.cancel_scope.cancel)
         self._thread.join(10)
 
     def endpoint(self, host: str = "127.0.0.1", port: int = 0) -> ObservedEndpoint:
@@ -245,14 +250,15 @@ class Observer:
         return trio.from_thread.run_sync(fn, trio_token=self._token)
 
     async def _main(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._token = trio.lowlevel.current_trio_token()
-            self._ready.set()
-            try:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._token = trio.lowlevel.current_trio_token()
+                self._ready.set()
                 await self._drive()
-            finally:
-                self._drop_idle()
+        finally:
+            # Behind the nursery: a request that ends while it is cancelled still gives its connection back.
+            self._drop_idle()
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -304,7 +310,7 @@ class Observer:
                 if not more:
                     return None, "connection closed in the body"
             kept = not closes
-        except OSError as error:
+        except (OSError, ValueError, IndexError) as error:
             return None, str(error)
         except trio.BrokenResourceError as error:
             return None, f"connection broken: {error.__cause__ or error}"
@@ -348,6 +354,7 @@ class Prober:
         while b"\r\n\r\n" not in data:
             more = self._peer.recv(65536)
             if not more:
+                self._peer.close()
                 self._peer = None
                 return None
             data += more
