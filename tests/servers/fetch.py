@@ -186,7 +186,12 @@ def testssl() -> tuple[Path, dict[str, str]]:
         # It refuses to start without one, even for an address that needs no look-up.
         libraries = Path("usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
         drill = _debian("ldnsutils", "usr/bin/drill")
-        library = _debian("libldns3", str(libraries / "libldns.so.3"))
+        file = str(libraries / "libldns.so.3")
+        try:
+            library = _debian("libldns3", file)
+        except Unavailable:
+            # What trixie calls it.
+            library = _debian("libldns3t64", file)
         environment["PATH"] = f"{os.environ.get('PATH', '')}:{drill.parent}"
         environment["LD_LIBRARY_PATH"] = str(library.parent)
     return program, environment
