@@ -310,7 +310,7 @@ def test_a_cut_answer_does_not_look_complete(link: Link) -> None:
     assert isinstance(link.caller.told.error, ConnectionError)
 
 
-def test_answers_that_nobody_reads_are_bounded(tls_files: TlsFiles, tmp_path: Path) -> None:
+def test_x3_answers_that_nobody_reads_are_bounded(tls_files: TlsFiles, tmp_path: Path) -> None:
     """A caller that asks for new keys again and again, and reads nothing, is cut; one that reads is answered."""
     loop = MemoryLoop()
     near, far = pair(loop, ("10.0.0.1", 1000), ("10.0.0.2", 443), 0.001, 64 * 1024)

@@ -49,7 +49,7 @@ def test_small_records_are_data_however_many(met: tuple[TlsCodec, RecordMaker]) 
     assert at + codec.decrypt(wire[A_READ // 2 + 3 :]) == b"0123456789" * 500
 
 
-def test_a_flood_of_key_updates_is_refused(met: tuple[TlsCodec, RecordMaker]) -> None:
+def test_x3_a_flood_of_key_updates_is_refused(met: tuple[TlsCodec, RecordMaker]) -> None:
     """Before it costs more than two slices of it: nobody else is served meanwhile."""
     codec, maker = met
     wire = b"".join(maker.key_update(KEY_UPDATE_WITH_ANSWER) for _ in range(A_READ // 27))
@@ -60,7 +60,7 @@ def test_a_flood_of_key_updates_is_refused(met: tuple[TlsCodec, RecordMaker]) ->
     assert len(codec.reply) <= 2 * SLICE
 
 
-def test_a_flood_of_key_updates_behind_the_handshake_is_refused(tls_files: TlsFiles, tmp_path: Path) -> None:
+def test_x3_a_flood_of_key_updates_behind_the_handshake_is_refused(tls_files: TlsFiles, tmp_path: Path) -> None:
     """The engine gets no more of it than of any other."""
     codec = tls_pairs.server(tls_files).connection()
     maker, flight = maker_for(tls_files, codec, tmp_path)
@@ -73,7 +73,7 @@ def test_a_flood_of_key_updates_behind_the_handshake_is_refused(tls_files: TlsFi
     assert len(codec.reply) <= 3 * SLICE
 
 
-def test_a_flood_of_empty_records_is_refused(met: tuple[TlsCodec, RecordMaker]) -> None:
+def test_x3_a_flood_of_empty_records_is_refused(met: tuple[TlsCodec, RecordMaker]) -> None:
     """Records of no bytes, which are allowed one by one."""
     codec, maker = met
     assert codec.decrypt(maker.record(DATA, b"") + maker.record(DATA, b"a")) == b"a"
