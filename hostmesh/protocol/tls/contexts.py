@@ -45,6 +45,9 @@ What is to be sent is in the files, as in Linkerd 1."""
 
 UNREADABLE: Final = "somebody whose certificate cannot be read"
 
+NO_LIST: Final = 3
+"""``X509_V_ERR_UNABLE_TO_GET_CRL`` of x509_vfy.h."""
+
 _VERSIONS: Final = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
 
@@ -245,14 +248,20 @@ def _trust(context: SSL.Context, trust: Trust) -> None:
     except (crypto.Error, TypeError, ValueError) as error:
         raise CredentialError(f"OpenSSL refuses a CA or a revocation list: {error}") from error
     if trust.crls:
-        flags |= crypto.X509StoreFlags.CRL_CHECK
+        flags |= crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
     store.set_flags(flags)
+
+
+def _may_lack(code: int, depth: int) -> bool:
+    """Whether all that is wrong is that there is no revocation list for a CA. Who has signed a peer's own certificate
+    must have one; intermediates are refused if they are on a list, and need none that says they are not."""
+    return code == NO_LIST and depth > 0
 
 
 def _check_caller(
     connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int
 ) -> bool:
-    if not ok:
+    if not ok and not _may_lack(code, depth):
         _note_problem(connection, certificate, code, depth)
         return False
     notes: Notes = connection.get_app_data()
@@ -271,7 +280,7 @@ def _check_endpoint(
 ) -> bool:
     notes: Notes = connection.get_app_data()
     notes.verified = True
-    if not ok:
+    if not ok and not _may_lack(code, depth):
         _note_problem(connection, certificate, code, depth)
         return False
     if depth == 0 and notes.name is not None:

@@ -136,12 +136,13 @@ def is_allowed(peer: PeerIdentity, allowed: Collection[str]) -> bool:
     # A certificate for a star is nobody in particular.
     names = {name.lower().removesuffix(".") for name in peer.dns_names if "*" not in name}
     names |= {"*." + name.partition(".")[2] for name in names}
+    ids = set()
     if len(peer.uris) == 1:
         (uri,) = peer.uris
-        names.add(uri)
         parts = uri.split("/")
-        names |= {"/".join(parts[:end]) + "/*" for end in range(3, len(parts))}
-    return any((each if each.startswith(SPIFFE) else each.lower()) in names for each in allowed)
+        ids = {uri, *("/".join(parts[:end]) + "/*" for end in range(3, len(parts)))}
+    # A URI that reads like a DNS name is none, nor the other way round: a CA may be strict about one kind only.
+    return any(each in ids if each.startswith(SPIFFE) else each.lower() in names for each in allowed)
 
 
 def _verify_spiffe(peer: PeerIdentity, name: str) -> None:

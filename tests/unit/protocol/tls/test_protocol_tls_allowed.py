@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from attrs import evolve
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.contexts import ServerContexts
@@ -54,6 +55,15 @@ def test_a_name_is_allowed_by_itself_or_by_its_parent(
 ) -> None:
     """A star is one label, or all segments below a path; nothing is matched by characters."""
     assert is_allowed(peer(*names), allowed) is expected
+
+
+def test_names_of_one_kind_do_not_count_as_the_other() -> None:
+    """A URI that reads like a DNS name is none, and a DNS name that reads like a SPIFFE id is none."""
+    odd = peer()
+    assert not is_allowed(evolve(odd, uris=("web.mesh",)), ["web.mesh", "*.mesh"])
+    assert not is_allowed(
+        evolve(odd, dns_names=("spiffe://mesh/ns/a",)), ["spiffe://mesh/ns/a", "spiffe://mesh/*"]
+    )
 
 
 def test_a_caller_who_is_not_named_is_refused(tls_files: TlsFiles) -> None:

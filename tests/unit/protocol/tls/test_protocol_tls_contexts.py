@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.contexts import ClientContext, ServerContexts
-from hostmesh.protocol.tls.credentials import CredentialError
+from hostmesh.protocol.tls.credentials import CredentialError, Pem, Trust
 from hostmesh.protocol.tls.failures import TlsFailure
 from tests import tls_pairs
-from tests.tls_files import TlsFiles
+from tests.tls_files import Issued, TlsFiles
 from tests.tls_pairs import key_pair, shake, trust
 
 
@@ -73,6 +74,36 @@ def test_a_certificate_off_the_list_passes(tls_files: TlsFiles) -> None:
 
     assert server.identity is not None
     assert server.identity.uris == ("spiffe://mesh.test/ns/default/sa/caller",)
+
+
+def test_x5_a_revoked_intermediate_is_refused(tmp_path: Path) -> None:
+    """With all that it has signed, on both sides; an intermediate of whose issuer there is no list is none."""
+    files = TlsFiles(tmp_path)
+    between = files.mesh.intermediate("between")
+    leaf = between.issue("leaf", ["web.mesh"])
+    of_between = between.revoke()
+    spoilt = Issued(name="between", cert=between.path, key=leaf.key, chain=leaf.chain, intermediates=None)
+    of_root = files.mesh.revoke(spoilt)
+
+    def trusting(*lists: Path) -> Trust:
+        return Trust.read(
+            *([Pem(str(path), path.read_bytes()) for path in paths] for paths in ([files.ca], lists))
+        )
+
+    def meet_caller(trusted: Trust) -> None:
+        contexts = ServerContexts([key_pair(files.web)], trusted, require_client_auth=True)
+        shake(contexts.connection(), tls_pairs.client(files, leaf).connection("web.mesh"))
+
+    def meet_endpoint(trusted: Trust) -> None:
+        shake(tls_pairs.server(files, leaf).connection(), ClientContext(trusted).connection("web.mesh"))
+
+    for meet in (meet_caller, meet_endpoint):
+        meet(trusting(of_between))
+        with pytest.raises(TlsFailure, match="level 1: CN=between CA has been revoked") as caught:
+            meet(trusting(of_between, of_root))
+        assert caught.value.reason is Reason.TLS_REVOKED
+        with pytest.raises(TlsFailure, match="no list of its CA"):
+            meet(trusting(of_root))
 
 
 def test_a_certificate_may_be_optional(tls_files: TlsFiles) -> None:
