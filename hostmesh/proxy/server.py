@@ -26,6 +26,7 @@ from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import ResponseHead
+    from hostmesh.proxy.caller_life import CallerLife
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.recorder import Counterpart
     from hostmesh.proxy.router import Router
@@ -54,7 +55,7 @@ MAX_AGGREGATE = 5 * 1024 * 1024
 
 H2_DEFAULTS = H2Settings(client_side=False)
 
-CallerConnections: TypeAlias = "AnnouncedAccept | SecureAccept | CallerSession | H2CallerLife | Tunnel"
+CallerConnections: TypeAlias = "AnnouncedAccept | SecureAccept | CallerLife | H2CallerLife | Tunnel"
 """What may be at the other end of a caller's connection, in the order in which it may become so."""
 
 ForwardedLine: TypeAlias = "Callable[[Exchange], bytes]"
@@ -208,7 +209,7 @@ class Server:
         """Response bytes that wait for the windows or sockets of HTTP/2 callers (H12)."""
         return sum(each.sending.size for each in self.sessions if isinstance(each, H2CallerLife))
 
-    def became(self, session: SecureAccept | CallerSession, other: CallerConnections) -> None:
+    def became(self, session: SecureAccept | CallerLife, other: CallerConnections) -> None:
         """The connection of ``session`` is another's from now on; it is still one of a caller."""
         del self.sessions[session]
         self.sessions[other] = None
