@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)
 """What an endpoint's response head may be: larger than a request's, since our own services send it, and bounded."""
+
+
+MAX_HOST_NAME = 253
+"""Characters of a host name (RFC 1123 section 2.1). OpenSSL takes 255, and more would leave an error behind."""
+
+_is_host_name = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*").fullmatch
 
 
 class PolicyResolver:
@@ -65,13 +72,23 @@ def endpoint_tls_of(shared: Shared, config: ClientTlsConfig | None) -> EndpointT
         # One for all names: a context does not know whom it is for.
         contexts=shared.certificates.client(evolve(config, common_name=None)),
         name=None if config.disable_validation else name,
-        server_name=None if name is None or is_address(name) or "://" in name else name,
+        server_name=server_name_of(name),
         from_subject=config.common_name_from_subject,
     )
 
 
+def server_name_of(name: str | None) -> str | None:
+    """The host name to ask an endpoint for (RFC 6066 section 3), if ``name`` is one.
+
+    It is not an address or a SPIFFE id, and has no final dot. What a prefix has captured may be no host name at all;
+    then no certificate is for it, which is found out when one is shown.
+    """
+    name = (name or "").removesuffix(".")
+    return name if len(name) <= MAX_HOST_NAME and _is_host_name(name) and not is_address(name) else None
+
+
 def is_address(name: str) -> bool:
-    """Whether a name is an IP address, of which there is no SNI (RFC 6066 section 3)."""
+    """Whether a name is an IP address."""
     try:
         ip_address(name)
     except ValueError:
