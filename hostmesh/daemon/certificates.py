@@ -35,6 +35,10 @@ C = TypeVar("C")
 CHECK_S: Final = 60.0
 """Seconds between two looks at the clock for what is about to expire."""
 
+TICKET_KEYS_S: Final = 3600.0
+"""Seconds for which contexts are used. Their ticket keys go with them, so who resumes session after session shows its
+certificate again within an hour, and what one key has sealed is an hour's."""
+
 
 class Contexts(Generic[C]):
     """The contexts of one ``tls`` object, made of what its files say, and made anew when they say something else."""
@@ -47,6 +51,7 @@ class Contexts(Generic[C]):
         self._build = build
         self._closers: list[Callable[[], None]] = []
         self._scheduled = False
+        self._made = watching.env.now()
         self.alarm: str | None = None
         """Why OpenSSL refuses what the files say; None if it does not."""
         self.var: Var[C] = Var(watching.turn, build(self._values()))
@@ -83,7 +88,13 @@ class Contexts(Generic[C]):
             self._watching.alarm("tls.old_kept", {"cause": self.alarm})
             return
         self.alarm = None
+        self._made = self._watching.env.now()
         self.var.set(contexts)
+
+    def renew(self) -> None:
+        """Make contexts of the same files that have been used for long."""
+        if self._closers and self._watching.env.now() - self._made >= TICKET_KEYS_S:
+            self._make()
 
 
 class Certificates:
@@ -268,9 +279,11 @@ class Certificates:
             self.check()
 
     def check(self) -> None:
-        """Warn about what is about to expire."""
+        """Warn about what is about to expire, and renew ticket keys."""
         for part in list(self._parts.values()):
             part.check()
+        for each in self._kept.values():
+            each.renew()
 
     def parts(self) -> list[PemFiles[Any]]:
         """The files that are in use."""

@@ -14,7 +14,7 @@ from hostmesh.base.errors import ConfigError
 from hostmesh.config.load import load
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.tls import CertificateFiles, ClientAuthConfig, ClientTlsConfig, ServerTlsConfig
-from hostmesh.daemon.certificates import Certificates, tls_objects
+from hostmesh.daemon.certificates import TICKET_KEYS_S, Certificates, tls_objects
 from hostmesh.daemon.shared import Shared
 from hostmesh.pump.memory import MemoryLoop
 from hostmesh.telemetry.labels import extract
@@ -433,3 +433,20 @@ def test_what_openssl_refuses_later_is_an_alarm(host: Host) -> None:
         assert host.certificates.alarms() == []
 
     host.run(test)
+
+
+def test_ticket_keys_live_for_an_hour(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """X5: contexts are made anew of the same files, so nobody resumes for ever without showing a certificate."""
+    var = host.certificates.server(host.server())
+    env = host.shared.env
+    first, began = var.value, env.now()
+    monkeypatch.setattr(env, "now", lambda: began + TICKET_KEYS_S - 10)
+    host.certificates.check()
+    assert var.value is first
+    monkeypatch.setattr(env, "now", lambda: began + TICKET_KEYS_S + 10)
+    host.certificates.check()
+    second = var.value
+    assert second is not first
+    assert second.pairs == first.pairs
+    host.certificates.check()
+    assert var.value is second
