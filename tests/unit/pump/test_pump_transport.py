@@ -11,6 +11,7 @@ import struct
 import pytest
 from pump_world import World
 
+from hostmesh.pump import output
 from hostmesh.pump import transport as module
 from hostmesh.pump.marks import HIGH_MARK, LINGER_READ, LOW_MARK
 
@@ -220,7 +221,7 @@ def test_lingering_ends_by_time(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 def test_r2_stalled_write_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No progress in writing for the stall time ends the connection; progress starts the time anew."""
-    monkeypatch.setattr(module, "WRITE_STALL", 0.05)
+    monkeypatch.setattr(output, "WRITE_STALL", 0.05)
     transport, session, _far = world.pair(buffer=8192)
     while not transport.blocked:
         transport.write(b"x" * 16384)
