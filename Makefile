@@ -4,6 +4,8 @@
 #   make check    format, lint, types, import contracts
 #   make fast     unit and flow tests (seconds)
 #   make test     every test
+#   make compiled the hot modules as machine code, in place (a C compiler and Python's headers; a minute or two)
+#   make pure     takes them away: Python runs as it is, which is how everything begins
 #   make bench    cost and latency beside nginx, HAProxy and Envoy   (ARGS="--quick hostmesh envoy")
 #   make fuzz     a million generated messages and 100,000 HTTP/2 dialogues through lanes and their judges
 #                 (ARGS="--seed 7 --count 50000")
@@ -17,7 +19,7 @@ ARGS ?=
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: run check fast test bench fuzz docs lock servers format clean
+.PHONY: run check fast test compiled pure bench fuzz docs lock servers format clean
 
 run: .venv/.installed
 	@$(BIN)/hostmesh demo $(ARGS)
@@ -41,6 +43,16 @@ fast: .venv/.installed
 test: .venv/.installed $(if $(CI),servers)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch_kube >.servers/kube.log 2>&1 &) $(BIN)/python -m pytest $(ARGS)
+
+# Anew each time: a module that is no longer compiled would still be found.
+compiled: .venv/.installed pure
+	@command -v $(or $(CC),cc) >/dev/null || { echo "make compiled needs a C compiler, such as gcc"; exit 1; }
+	@HOSTMESH_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $$(nproc)
+	@$(BIN)/hostmesh --version
+
+pure:
+	@find hostmesh -name '*.so' -delete
+	@rm -rf build/mypyc build/lib.* build/temp.*
 
 bench: .venv/.installed
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -72,5 +84,5 @@ servers: .servers/tools/.installed
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
-clean:
+clean: pure
 	rm -rf .venv .servers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

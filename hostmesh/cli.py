@@ -6,10 +6,12 @@ Each command imports what it needs when it runs, so that ``check`` starts no net
 from __future__ import annotations
 
 import argparse
+import platform
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from hostmesh import __version__, core
 from hostmesh.base.errors import ConfigError
 from hostmesh.certs.grammar import add_certs
 
@@ -37,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
         description="One proxy per host for all service-to-service traffic.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument(
+        "--version",
+        action="version",
+        version=f"hostmesh {__version__}, {core.kind()} core, Python {platform.python_version()}",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from hostmesh import core  # noqa: E402
 from tests.tls_files import TlsFiles  # noqa: E402
 from tests.wire.harness import EndpointServer, Hostmesh  # noqa: E402
 
@@ -34,6 +35,20 @@ def find_program(name: str) -> Path | None:
             return place / name
     found = shutil.which(name)
     return Path(found) if found else None
+
+
+def pytest_report_header() -> str:
+    """Which form of the data path is tested."""
+    return f"hostmesh: {core.kind()} core"
+
+
+def pytest_configure() -> None:
+    """What is tested must be what can be read."""
+    changed = core.stale()
+    if changed:
+        raise pytest.UsageError(
+            f"changed since they were compiled: {', '.join(changed)}; make compiled, or make pure"
+        )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from hostmesh import core
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.routers import H2RouterConfig
 from hostmesh.config.tcp import TcpRouterConfig
@@ -172,6 +173,8 @@ class Observers:
         scope.gauge("cpu_s", _cpu_seconds)
         scope.gauge("descriptors", lambda: float(len(list(FilePath("/proc/self/fd").iterdir()))))
         scope.gauge("bugs", lambda: float(bugs()))
+        compiled = core.kind() == "compiled"
+        scope.gauge("compiled_core", lambda: float(compiled))
         loop = scope.scope("loop")
         loop.gauge("worst_pause_ms", lambda: pump.worst_pause * 1000)
         loop.gauge("batches", lambda: float(pump.batches))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from hostmesh import __version__
+from hostmesh import __version__, core
 from hostmesh.base.errors import ConfigError
 from hostmesh.config.load import load, read_file
 from hostmesh.config.model import LinkerConfig
@@ -232,9 +232,16 @@ class Daemon:
                     ip=ip,
                     port=port,
                 )
+        changed = core.stale()
+        if changed:
+            self.log.warning(
+                "these modules run as they were compiled and have changed since: make compiled, or make pure",
+                modules=changed,
+            )
         self.log.info(
             "started",
             version=__version__,
+            core=core.kind(),
             config=self.file,
             admin=f"{self.config.admin.ip}:{self.config.admin.port}",
             seed=self.env.seed,

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from hostmesh import __version__
+from hostmesh import __version__, core
 from hostmesh.admin.view import (
     AdminRoute,
     CertificateView,
@@ -162,6 +162,7 @@ def fill_view(daemon: Daemon) -> View:
         return {
             "name": "hostmesh",
             "version": __version__,
+            "core": core.kind(),
             "pid": os.getpid(),
             "started": daemon.started,
             "config": daemon.file,

@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Callable
 
+from hostmesh import core
 from hostmesh.protocol.h2.engines import DEFAULT_ENGINE
 from tests.bench.cases import CASES
 from tests.bench.h2_proxies import H2Hostmesh
@@ -23,7 +24,7 @@ def print_environment(bench: Bench) -> None:
         f"proxy on core {bench.proxy_core}, load and endpoints on core {bench.load_core}; "
         f"{bench.rounds} x {bench.seconds:g} s per measurement, medians"
     )
-    print(f"HTTP/2 engine of hostmesh: {H2Hostmesh.engine or DEFAULT_ENGINE}")
+    print(f"hostmesh: {core.kind()} core, HTTP/2 engine {H2Hostmesh.engine or DEFAULT_ENGINE}")
 
 
 def print_report(results: Results) -> None:

@@ -1,0 +1,69 @@
+"""The optional build of the data path as machine code; everything else about the package is in pyproject.toml.
+
+    make compiled                             in place, for this checkout; ``make pure`` takes it away again
+    HOSTMESH_COMPILE=1 pip install --no-build-isolation .      the same in an installed package (mypy must be there)
+
+The modules stay what they are, Python that runs as it is: mypyc reads their types and makes extension modules of them,
+which the interpreter then prefers. See docs/architecture.md, "The compiled core".
+"""
+
+from __future__ import annotations
+
+import os
+
+from setuptools import Extension, setup
+
+COMPILED = """
+protocol/    context h1_body h1_fields h1_head h1_meaning h1_message h1_write
+protocol/h2/ budgets fields frames heads lane lane_control lane_decode lane_encode lane_frames lane_huffman
+protocol/h2/ lane_sending lane_stream message
+proxy/       attempts branch caller_answers caller_session client_session client_stack compress connect_h2
+proxy/       context endpoint_stack exchange exchange_state grpc_methods h2_caller h2_caller_life
+proxy/       h2_caller_stream h2_client h2_client_life h2_client_stream h2_liveness h2_pool h2_sending
+proxy/       named_session path_binding path_stack recorder refusals respond router service_names sniff
+proxy/       stats stream_stats stream_transport tcp_client tcp_connect tcp_exchange tcp_router tunnel
+proxy/       tunnel_h2
+pump/        pump transport wheel
+routing/     accrual budget draw failfast node retry
+routing/balancers/ aperture base by_weight ewma heap held p2c round_robin weighted
+telemetry/   stat
+"""
+"""What runs for every request, and what inherits from that: a class of Python cannot inherit from a compiled one.
+
+Left out are configuration classes (attrs), protocols and exceptions, classes that plugins inherit from, and what runs
+once per connection or less.
+"""
+
+
+def modules() -> list[str]:
+    """The files of :data:`COMPILED`."""
+    files = []
+    for line in COMPILED.split("\n"):
+        folder, *names = line.split() or [""]
+        files += [f"hostmesh/{folder}{name}.py" for name in names]
+    return files
+
+
+def extensions() -> list[Extension]:
+    """What to build: nothing, unless asked."""
+    if os.environ.get("HOSTMESH_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    # One library of all, so that calls from module to module are calls of C.
+    built: list[Extension] = mypycify(
+        ["--strict", *modules()],
+        group_name="hostmesh.core",
+        opt_level=os.environ.get("HOSTMESH_OPTIMIZE", "2"),
+        debug_level="0",
+        multi_file=True,
+        target_dir="build/mypyc",
+    )
+    for extension in built:
+        # Where mypyc puts the header of a library whose name has a dot.
+        extension.include_dirs.append("build/mypyc/hostmesh")
+    return built
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions())
