@@ -6,15 +6,16 @@ when the settings that made it are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.base.var import Var
-from hostmesh.naming.addr import Addr, AddrBound, AddrFailed, AddrNeg, AddrPending, Endpoint
+from hostmesh.naming.addr import Addr, AddrFailed, AddrNeg, AddrPending, Endpoint
 from hostmesh.protocol.limits import Limits
+from hostmesh.proxy.client_addresses import ClientAddresses
 from hostmesh.proxy.diagnostics import answer_here
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.settings import ClientSettings
@@ -22,36 +23,24 @@ from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.accrual import Accrual, AccrualCounters
 from hostmesh.routing.balancers import Balancer
 from hostmesh.routing.budget import RetryBudget
-from hostmesh.routing.failfast import FailFast, FailFastCounters
-from hostmesh.routing.node import Node, NodeKey, reconcile
+from hostmesh.routing.node import Node
 
 if TYPE_CHECKING:
     from random import Random
 
     from hostmesh.naming.path import Path
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Connecting, Loop, Session, TimerHandle, Transport
+    from hostmesh.pump.loop import Connecting, Loop, Session, Transport
     from hostmesh.telemetry.metrics import Scope
 
 CONNECT_TIMEOUT: Final = 1.0
 """Seconds for a TCP connect; finagle's fixed value, of which Linkerd has no key."""
 
-MAX_PARKED = 1000
-"""Requests waiting for one name's first answer; the next is answered 503 (hardening R7)."""
-
-PROBATION_SWEEP = 1.0
-"""Seconds between looks at endpoints that discovery has lost and that are kept while they serve (enableProbation)."""
-
-NEGATIVE_GRACE = 0.5
-"""Seconds for which the endpoints of a name that ceased to exist still serve those who are bound to it. When a binding
-falls back to an alternative that nobody watched, that one has to be looked up first; meanwhile the old tree is in
-force, and it must not lead to nobody."""
-
 PICK_AGAIN = 5
 """Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort)."""
 
 
-class ClientStack:
+class ClientStack(ClientAddresses):
     """Balancer over endpoint stacks.
 
     ``make_balancer()`` and ``make_accrual(node)`` build the pluggable parts. The address Var is observed from
@@ -75,29 +64,15 @@ class ClientStack:
         rng: Random,
         report: Callable[[BaseException], None],
     ) -> None:
-        self.id = id
-        self.text = id.show()
-        self.loop = loop
+        super().__init__(
+            id=id, loop=loop, balancer=balancer, make_accrual=make_accrual, settings=settings, rng=rng
+        )
         self.limits = limits
-        self.balancer = balancer
+        self._endpoint_class = _endpoint_class(settings)
         self._pick = balancer.pick
         self._started = balancer.started
         self._fail_fast = settings.fail_fast
-        self.settings = settings
-        self._rng = rng
-        self.fail_fast_counters = FailFastCounters()
         self.report = report
-        self._make_accrual = make_accrual
-        self._endpoint_class = _endpoint_class(settings)
-        self._nodes: dict[NodeKey, EndpointStack] = {}
-        self.endpoints: list[EndpointStack] = []
-        self.size = 0
-        self.addr: Addr = AddrPending()
-        self._seen = False
-        self._waiting: dict[Exchange, None] = {}
-        self._sweeping: TimerHandle | None = None
-        self._emptying: TimerHandle | None = None
-        self.updates = 0
         self.attempt_timeout_ms = settings.attempt_timeout_ms
         self.idle_time = settings.idle_time
         self.life_time = settings.life_time
@@ -110,7 +85,6 @@ class ClientStack:
         self.users = 0
         """Branches that lead here. A stack that has any is not idle: its path would go on with a closed one."""
         self.last_used = loop.now()
-        self.closed = False
 
         self.stats = ScopeStats(scope, statuses=True)
         self.connects = scope.counter("connects")
@@ -140,7 +114,7 @@ class ClientStack:
             for name in ("removals", "revivals", "probes", "removed_for_ms"):
                 node.counter_of(name, lambda name=name: int(getattr(accrual_counters, name)))  # type: ignore[misc]
         self._begin(scope, settings)
-        self._close_addr = addr.observe(self._addr_changed, initial=True)
+        self.follow(addr)
 
     def _begin(self, scope: Scope, settings: ClientSettings) -> None:
         """What other kinds of client have besides, before there are endpoints."""
@@ -154,68 +128,6 @@ class ClientStack:
         scope.gauge("load", lambda: float(sum(e.pending for e in self.endpoints)))
         for name in ("adds", "removes", "rebuilds", "max_effort_exhausted", "last_resort"):
             scope.counter_of(name, lambda name=name: int(getattr(self.balancer, name, 0)))  # type: ignore[misc]
-
-    # -- addresses ------------------------------------------------------------------------------------------------
-
-    def _addr_changed(self, addr: Addr) -> None:
-        # After the first usable set a later Pending or Failed keeps the old one; Neg empties it (reference 2.5).
-        if self._seen and isinstance(addr, AddrPending | AddrFailed):
-            return
-        self.addr = addr
-        if self._emptying is not None:
-            self._emptying.cancel()
-            self._emptying = None
-        if isinstance(addr, AddrBound):
-            self._seen = True
-            self._update(addr.endpoints)
-        elif isinstance(addr, AddrNeg) and self.size:
-            self._emptying = self.loop.call_at(self.loop.now() + NEGATIVE_GRACE, self._empty)
-        if not isinstance(addr, AddrPending) and self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for ex in waiting:
-                ex.unparked()
-                ex.router.guard(self.dispatch, ex, self.loop.now())
-
-    def _empty(self) -> None:
-        self._emptying = None
-        self._update(())
-
-    def follow(self, addr: Var[Addr]) -> None:
-        """Take the addresses from another Var: a reload built the namer anew. What is known stays until it answers."""
-        close, self._close_addr = self._close_addr, addr.observe(self._addr_changed, initial=True)
-        close()
-
-    def _update(self, endpoints: tuple[Endpoint, ...]) -> None:
-        # A new list of nodes is complete before the balancer sees it.
-        nodes = reconcile(self._nodes, endpoints, self._new_endpoint)
-        self._drop(self.balancer.update(nodes, self.loop.now()))
-        if self.settings.enable_probation and self._sweeping is None and self.size > len(nodes):
-            self._sweeping = self.loop.call_at(self.loop.now() + PROBATION_SWEEP, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeping = None
-        self._drop(self.balancer.sweep(self.loop.now()))
-        if isinstance(self.addr, AddrBound) and self.size > len(self.addr.endpoints) and not self.closed:
-            self._sweeping = self.loop.call_at(self.loop.now() + PROBATION_SWEEP, self._sweep)
-
-    def _drop(self, gone: Sequence[Node]) -> None:
-        self.updates += 1
-        self.endpoints = [node for node in self.balancer.nodes if isinstance(node, EndpointStack)]
-        self.size = len(self.endpoints)
-        for node in gone:
-            stack = self._nodes.pop(node.key, None)
-            if stack is not None:
-                stack.close()
-
-    def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
-        return self._endpoint_class(self, endpoint)
-
-    def _new_endpoint(self, endpoint: Endpoint) -> EndpointStack:
-        node = self._make_endpoint(endpoint)
-        node.accrual = self._make_accrual(node)
-        if self.settings.fail_fast:
-            node.fail_fast = FailFast(node, self._rng, self.fail_fast_counters)
-        return node
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -283,48 +195,8 @@ class ClientStack:
                 return node
         return None
 
-    def _nobody(self, ex: Exchange) -> None:
-        addr = self.addr
-        if isinstance(addr, AddrPending):
-            if len(self._waiting) >= MAX_PARKED:
-                ex.fail(
-                    MeshError(
-                        Reason.LIMIT_PARKED,
-                        f"{MAX_PARKED} requests already wait for the first addresses of {self.text}",
-                        status=503,
-                    )
-                )
-                return
-            self._waiting[ex] = None
-            ex.parked = True
-            ex.retry_timer = self.loop.call_at(
-                self.loop.now() + ex.router.binding_timeout, self._address_timed_out, ex
-            )
-            return
-        assert ex.path is not None
-        if isinstance(addr, AddrFailed):
-            ex.fail(ex.path.unroutable(ex, Reason.REGISTRY_UNREACHABLE, f"{self.text}: {addr.cause}"))
-        else:
-            ex.fail(ex.path.unroutable(ex, Reason.NO_ENDPOINTS, f"{self.text} is bound and has no address"))
-
-    def _address_timed_out(self, ex: Exchange) -> None:
-        if ex in self._waiting:
-            ex.retry_timer = None
-            del self._waiting[ex]
-            ex.parked = False
-            assert ex.path is not None
-            ex.fail(
-                ex.path.unroutable(
-                    ex,
-                    Reason.BINDING_TIMEOUT,
-                    f"Exceeded {ex.router.binding_timeout:g} seconds binding timeout "
-                    f"while waiting for the addresses of {self.text}",
-                    503,
-                )
-            )
-
-    def unpark(self, ex: Exchange) -> None:
-        self._waiting.pop(ex, None)
+    def _make_endpoint(self, endpoint: Endpoint) -> EndpointStack:
+        return self._endpoint_class(self, endpoint)
 
     def connect(self, endpoint: EndpointStack) -> Connecting:
         """Dial ``endpoint`` for whoever waits there."""

@@ -6,7 +6,7 @@ import pytest
 
 from hostmesh.base.var import PENDING, Failed
 from hostmesh.naming.addr import ADDR_NEG, ADDR_PENDING, AddrFailed
-from hostmesh.proxy import client_stack, path_binding
+from hostmesh.proxy import client_addresses, path_binding
 from tests.flow.world import World, answering, config
 
 
@@ -126,7 +126,7 @@ def test_a_caller_that_leaves_while_parked_is_forgotten() -> None:
 def test_those_who_wait_for_a_name_are_bounded(addresses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """R7: above MAX_PARKED a request is refused at once."""
     monkeypatch.setattr(path_binding, "MAX_PARKED", 3)
-    monkeypatch.setattr(client_stack, "MAX_PARKED", 3)
+    monkeypatch.setattr(client_addresses, "MAX_PARKED", 3)
     world = World()
     if addresses:
         world.namer.add("web")
