@@ -182,7 +182,7 @@ class Linker:
                 wanted.add(key)
                 make, settings = self._maker(router_config, server_config)
                 known = self.servers.get(key)
-                if known is not None and type(known[1]) is make:
+                if known is not None and type(known[1]) is make and meets_alike(known[1], settings):
                     known[1].router = router
                     known[1].configure(settings)
                     known[0].options = listen_options(server_config)
@@ -190,7 +190,8 @@ class Linker:
                 scope = shared.metrics.scope("rt", router.label, "server", settings.name)
                 server = make(shared.loop, router, settings, scope)
                 if known is not None:
-                    # The port carries another protocol from now on; who is connected ends as at a drain.
+                    # The port carries another protocol from now on, or lets others in: who is connected has come in
+                    # by rules that are no more, and ends as at a drain.
                     listener, former = known
                     listener.make_session = server.accept
                     listener.options = listen_options(server_config)
@@ -304,6 +305,13 @@ class Donor:
             self._router = self._before = None
         elif self._before is not None:
             self._before.forget(routers)
+
+
+def meets_alike(server: Server | TcpServer, settings: Any) -> bool:
+    """Whether callers who come in under ``settings`` are asked for the same as those of ``server`` now: the same files,
+    whatever they say by now, and the same demands."""
+    before, after = server.settings.tls, settings.tls
+    return before is after if before is None or after is None else before.contexts is after.contexts
 
 
 def listen_options(config: ListenerConfig) -> ListenOptions:
