@@ -69,7 +69,7 @@ class Lookup(Computed[State[LookupTree]]):
         self._value = PENDING
 
     def _tree(self, read: Read) -> State[LookupTree]:
-        from namer.consul_service import Exists
+        from namer.consul_known import Exists
 
         length = self._namer.length
         names = self._path.take(length)
