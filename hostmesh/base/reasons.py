@@ -45,7 +45,7 @@ class Reason(StrEnum):
     TLS_NOT_SPOKEN = "tls-not-spoken"
     """The peer does not speak TLS where it is expected."""
     TLS_UNEXPECTED = "tls-unexpected"
-    """The caller speaks TLS to a port without."""
+    """The peer speaks TLS where the configuration has none: a caller, or an endpoint that answers with an alert."""
     TLS_VERSION = "tls-version"
     """The peer has no version of TLS in common with us."""
     TLS_REJECTED = "tls-rejected"

@@ -29,6 +29,8 @@ Buffer = bytes | bytearray
 
 _CRLF = b"\r\n"
 _BLANK_LINE = b"\r\n\r\n"
+_TLS_ALERT = b"\x15\x03"
+"""How a record with an alert begins, of any version (RFC 8446 section 5.1)."""
 _bad_byte = re.compile(rb"[^\t\r\n -~\x80-\xff]").search
 _bare_line_end = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)").search
 _fold = re.compile(rb"\n[ \t]").search
@@ -86,6 +88,11 @@ class _Side:
         """Refuse control bytes, line ends that are not CRLF, and folding in ``data[start:stop]``."""
         found = _bad_byte(data, start, stop)
         if found is not None:
+            if found.start() == start and data[start : start + 2] == _TLS_ALERT and self.kind == "response":
+                raise self.refuse(
+                    "the endpoint answers with a TLS alert: it speaks TLS, and its client has no tls",
+                    Reason.TLS_UNEXPECTED,
+                )
             raise self.refuse(f"control byte 0x{data[found.start()]:02x} in the {self.kind} head")
         found = _bare_line_end(data, start, stop)
         if found is not None:

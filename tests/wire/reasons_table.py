@@ -466,7 +466,10 @@ ELSEWHERE = {
         TLS,
         "plain text where TLS is expected; HTTP/1 callers are answered 400 in plain text",
     ),
-    Reason.TLS_UNEXPECTED: (CUT, "TLS to a server without `tls`"),
+    Reason.TLS_UNEXPECTED: (
+        TLS,
+        "TLS to a server without `tls`, or an endpoint that answers our plain text with an alert",
+    ),
     Reason.TLS_VERSION: (TLS, "no version of TLS in common"),
     Reason.TLS_REJECTED: (TLS, "an alert: the peer refuses our certificate"),
     Reason.TLS_TIMEOUT: (TLS, "a handshake of more than 10 s"),

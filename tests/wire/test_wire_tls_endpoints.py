@@ -205,6 +205,22 @@ def test_x1_plain_endpoint(street: Street) -> None:
     assert b"secret" not in b"".join(heard)
 
 
+def test_x2_endpoint_with_tls_that_is_not_expected(tmp_path: Path) -> None:
+    """X2: an endpoint that answers plain text with an alert is one that the configuration has no TLS for."""
+    decode_error = bytes((21, 3, 3, 0, 2, 2, 50))
+
+    def serve(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(decode_error)
+
+    with listening(serve) as endpoint, Hostmesh(tmp_path, config()) as mesh:
+        mesh.set_endpoints("web", [endpoint])
+        got = mesh.get()
+
+    assert (got.status, (got.get("l5d-err") or "").partition("%3A")[0]) == (502, "tls-unexpected")
+    assert "its client has no tls" in got.text
+
+
 def test_x1_endpoint_that_hangs_up(street: Street) -> None:
     """X1: an endpoint that closes within the handshake."""
     with listening(lambda sock: sock.recv(1)) as endpoint:

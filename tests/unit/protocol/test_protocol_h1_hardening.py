@@ -188,7 +188,7 @@ REFUSED_RESPONSES = [
     ("F21-status", response(first=b"HTTP/1.1 099 Low"), Reason.BAD_RESPONSE, "status 099"),
     ("F21-not-http", b"220 mail ready\r\n\r\n", Reason.BAD_RESPONSE, "status line"),
     ("F21-leading-crlf", b"\r\n" + response(CL5), Reason.BAD_RESPONSE, "status line"),
-    ("F21-tls", b"\x15\x03\x01\x00\x02\x02\x46", Reason.BAD_RESPONSE, "control byte"),
+    ("F21-tls", b"\x15\x03\x01\x00\x02\x02\x46", Reason.TLS_UNEXPECTED, "a TLS alert"),
 ]
 
 
