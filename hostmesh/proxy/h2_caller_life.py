@@ -137,12 +137,13 @@ class H2CallerLife(CallerConnection):
         stats.open -= 1
         (stats.success if whole else stats.failures).value += 1
         now = self.server.loop.now()
-        stats.duration.add(int((now - stream.begun) * 1e6))
+        micros = int((now - stream.begun) * 1e6)
+        stats.duration.add(micros)
         ex = stream.ex
         if ex is not None:
             stats.data_out.value += ex.response_bytes
             if ex.path is not None:
-                ex.path.streams.ended(stream, ex, now, whole)
+                ex.path.streams.ended(stream, ex, now, micros, whole)
             # The exchange still knows the stream. With both ways open each request would wait for the collector.
             stream.ex = None
         if not self.streams:
@@ -246,7 +247,7 @@ class H2CallerLife(CallerConnection):
             stream.abort(error)
             ex = stream.ex
             if ex is not None and ex.path is not None:
-                ex.path.streams.ended(stream, ex, now, False)
+                ex.path.streams.ended(stream, ex, now, int((now - stream.begun) * 1e6), False)
 
     def _stop(self) -> None:
         self.sending.close()

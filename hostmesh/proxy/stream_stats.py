@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from hostmesh.proxy.h2_caller_stream import H2CallerStream
     from hostmesh.telemetry.metrics import Scope
 
-OPEN = -1.0
-"""Stands for the time of what has not happened."""
-
 
 class _Part:
     """``stream_success``, ``stream_failures`` and a duration."""
@@ -64,45 +61,65 @@ class StreamStats:
     """Streams are kept as they end and counted :data:`UNSORTED` at a time, or when somebody reads: five stats and three
     counters one by one would be a tenth of a request."""
 
-    __slots__ = ("_kept", "_request", "_response", "_total")
+    __slots__ = (
+        "_answer_bytes",
+        "_answers",
+        "_asked",
+        "_asked_bytes",
+        "_request",
+        "_response",
+        "_total",
+        "_totals",
+    )
 
     def __init__(self, scope: Scope) -> None:
-        self._kept: list[tuple[float, float, float, float, int, int, bool]] = []
+        # Of streams that came to their end, which are nearly all: us, and bytes.
+        self._totals: list[int] = []
+        self._asked: list[int] = []
+        self._asked_bytes: list[int] = []
+        """Less of both than of the others: requests without a body take no time."""
+        self._answers: list[int] = []
+        self._answer_bytes: list[int] = []
         self._request = _Message(self, scope.scope("request", "stream"))
         self._response = _Message(self, scope.scope("response", "stream"))
         self._total = _Part(self, scope.scope("stream"), "total_latency_ms")
 
-    def ended(self, stream: H2CallerStream, ex: Exchange, now: float, whole: bool) -> None:
-        """``stream``, of the exchange ``ex``, is over; ``whole`` says that its response was complete."""
-        kept = self._kept
-        kept.append(
-            (
-                now,
-                stream.begun,
-                stream.since if stream.ended else OPEN,
-                ex.attempt_start + (ex.ttfb or 0.0) if ex.committed else OPEN,
-                ex.request_bytes,
-                ex.response_bytes,
-                whole,
-            )
-        )
-        if len(kept) >= UNSORTED:
+    def ended(self, stream: H2CallerStream, ex: Exchange, now: float, micros: int, whole: bool) -> None:
+        """``stream``, of the exchange ``ex``, is over after ``micros`` us; ``whole``: its response was complete."""
+        ttfb = ex.ttfb
+        if not (whole and stream.ended and ex.committed) or ttfb is None:
+            self._broken(stream, ex, now, micros, whole)
+            return
+        totals = self._totals
+        totals.append(micros)
+        self._answers.append(int((now - ex.attempt_start - ttfb) * 1e6))
+        self._answer_bytes.append(ex.response_bytes)
+        if not ex.simple:
+            self._asked.append(int((stream.since - stream.begun) * 1e6))
+            self._asked_bytes.append(ex.request_bytes)
+        if len(totals) >= UNSORTED:
             self.settle()
+
+    def _broken(self, stream: H2CallerStream, ex: Exchange, now: float, micros: int, whole: bool) -> None:
+        """A stream of which a part has not come to its end, or was never there."""
+        complete = stream.ended
+        until = stream.since if complete else now
+        self._request.add([int((until - stream.begun) * 1e6)], not complete)
+        self._request.bytes.add(ex.request_bytes)
+        if ex.committed and ex.ttfb is not None:
+            self._response.add([int((now - ex.attempt_start - ex.ttfb) * 1e6)], not whole)
+            self._response.bytes.add(ex.response_bytes)
+        self._total.add([micros], not (whole and complete))
 
     def settle(self) -> None:
         """Count what is kept."""
-        kept, self._kept = self._kept, []
-        if not kept:
-            return
-        cut = sum(each[2] == OPEN for each in kept)
-        self._request.add(
-            [int(((now if asked == OPEN else asked) - begun) * 1e6) for now, begun, asked, *_ in kept], cut
-        )
-        self._request.bytes.extend([each[4] for each in kept])
-        answers = [each for each in kept if each[3] != OPEN]
-        self._response.add(
-            [int((each[0] - each[3]) * 1e6) for each in answers], sum(not each[6] for each in answers)
-        )
-        self._response.bytes.extend([each[5] for each in answers])
-        broken = sum(not each[6] or each[2] == OPEN for each in kept)
-        self._total.add([int((now - begun) * 1e6) for now, begun, *_ in kept], broken)
+        totals, answers = self._totals, self._answers
+        if totals:
+            bare = [0] * (len(totals) - len(self._asked))
+            self._request.add(self._asked + bare, 0)
+            self._request.bytes.extend(self._asked_bytes + bare)
+            self._response.add(answers, 0)
+            self._response.bytes.extend(self._answer_bytes)
+            self._total.add(totals, 0)
+            for each in (totals, answers, self._asked, self._asked_bytes, self._answer_bytes):
+                each.clear()

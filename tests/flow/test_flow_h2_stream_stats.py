@@ -98,7 +98,8 @@ def test_streams_that_break_off() -> None:
 
 
 def test_an_answer_of_ours_is_no_response() -> None:
-    """It is a whole stream nevertheless; and callers of HTTP/1.1 have no streams."""
+    """It is a whole stream nevertheless; and callers of HTTP/1.1 have no streams. The same with an answer that is no
+    error."""
     world = World(h2_config(client="failFast: false"))
     world.name("web", "10.0.0.99:1")
     finish(world, caller(world).request())
@@ -106,4 +107,9 @@ def test_an_answer_of_ours_is_no_response() -> None:
 
     assert everything(world) == {"request/stream": (1, 0), "response/stream": (0, 0), "stream": (1, 0)}
     assert world.metric(f"{SERVICE}/requests") == 2
+    world.set_dtab("/svc => /$/io.buoyant.http.status/404")
+    told = caller(world).request()
+    finish(world, told)
+    assert told.status == 404
+    assert everything(world) == {"request/stream": (2, 0), "response/stream": (0, 0), "stream": (2, 0)}
     world.check()
