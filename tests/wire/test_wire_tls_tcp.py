@@ -166,7 +166,7 @@ def test_megabytes_there_and_back(
     assert (client["sent_bytes"], client["received_bytes"]) == (len(MEGABYTES), len(MEGABYTES))
 
 
-def test_x1_half_closed_both_ways(tmp_path: Path, tls_files: TlsFiles, stack: ExitStack) -> None:
+def test_half_closed_both_ways(tmp_path: Path, tls_files: TlsFiles, stack: ExitStack) -> None:
     """close_notify and FIN are passed on as an end, and an end as close_notify and FIN; the other direction goes on."""
 
     def serve(sock: socket.socket) -> None:
@@ -272,10 +272,10 @@ def test_proxy_headers_stand_in_front_of_handshakes(
 
 
 @pytest.mark.parametrize("callers", ["none", "good", "other"])
-def test_x2_callers_that_must_show_a_certificate(
+def test_x5_callers_that_must_show_a_certificate(
     tmp_path: Path, tls_files: TlsFiles, stack: ExitStack, callers: str
 ) -> None:
-    """X2: nothing is dialled for those who do not, or show a wrong one; the reason is counted."""
+    """X5: nothing is dialled for those who do not, or show a wrong one; the reason is counted."""
     place = Place(stack, tmp_path, tcp_config(server={"tls": server_tls(tls_files, callers=True)}), echo)
     pair = {"none": None, "good": tls_files.client, "other": tls_files.other}[callers]
     context = tls_files.client_context(pair) if pair is not None else tls_files.client_context()
@@ -293,10 +293,10 @@ def test_x2_callers_that_must_show_a_certificate(
         place.wait(f"failures/{reasons[callers]}", 1)
 
 
-def test_x2_an_endpoint_with_a_wrong_name_gets_nothing(
+def test_x1_an_endpoint_with_a_wrong_name_gets_nothing(
     tmp_path: Path, tls_files: TlsFiles, stack: ExitStack
 ) -> None:
-    """X2: no byte of the caller, who is reset; the reason is in the log, and the endpoint's failure is counted."""
+    """X1: no byte of the caller, who is reset; the reason is in the log, and the endpoint's failure is counted."""
     context = tls_files.server_context(tls_files.web)
     heard: list[bytes] = []
 
@@ -315,8 +315,8 @@ def test_x2_an_endpoint_with_a_wrong_name_gets_nothing(
     assert b"".join(heard) == b""
 
 
-def test_plain_text_where_tls_is_expected(tmp_path: Path, tls_files: TlsFiles, stack: ExitStack) -> None:
-    """It is refused with its reason, and nothing is dialled; so is a caller that says nothing and leaves."""
+def test_x2_plain_text_where_tls_is_expected(tmp_path: Path, tls_files: TlsFiles, stack: ExitStack) -> None:
+    """X2: it is refused with its reason, and nothing is dialled; so is a caller that says nothing and leaves."""
     place = Place(stack, tmp_path, tcp_config(server={"tls": server_tls(tls_files)}), echo)
     with dial(place.mesh.port) as sock:
         sock.sendall(b"hello, no TLS\r\n")
