@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import runpy
+from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
 
@@ -43,9 +45,43 @@ def test_a_source_that_changed_is_stale(tmp_path: Path) -> None:
     assert core.stale(tmp_path) == ["young.py"]
 
 
+COMPILED: list[str] = runpy.run_path(str(ROOT / "setup.py"), run_name="listed")["modules"]()
+
+PYTHON_BASES = frozenset({"MeshError", "ClientSettings"})
+"""Classes of Python from which compiled modules inherit: exceptions and attrs classes, which are no structs."""
+
+
 def test_what_is_compiled_exists() -> None:
     """The list of the build names modules that there are."""
-    modules = runpy.run_path(str(ROOT / "setup.py"), run_name="listed")["modules"]()
+    assert [name for name in COMPILED if not (ROOT / name).is_file()] == []
+    assert len(COMPILED) == len(set(COMPILED)) > 50
 
-    assert [name for name in modules if not (ROOT / name).is_file()] == []
-    assert len(modules) == len(set(modules)) > 50
+
+def inherited(file: Path) -> Iterator[tuple[str, str]]:
+    """For each class of a module and each base that is imported from hostmesh: the base and its module's file."""
+    tree = ast.parse(file.read_text())
+    origin = {
+        alias.asname or alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hostmesh.")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for base in node.bases:
+                if isinstance(base, ast.Name) and base.id in origin:
+                    yield base.id, origin[base.id].replace(".", "/") + ".py"
+
+
+def test_classes_are_compiled_with_their_bases() -> None:
+    """A module that was split is listed with its parts: a struct is made on top of structs, and a class of Python cannot
+    inherit from one."""
+    wrong = []
+    for file in sorted((ROOT / "hostmesh").rglob("*.py")):
+        name = str(file.relative_to(ROOT))
+        for base, module in inherited(file):
+            if base not in PYTHON_BASES and (name in COMPILED) != (module in COMPILED):
+                missing = module if name in COMPILED else name
+                wrong.append(f"setup.py must list {missing}, because of {base}")
+
+    assert wrong == []
