@@ -74,8 +74,8 @@ def inherited(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_classes_are_compiled_with_their_bases() -> None:
-    """A module that was split is listed with its parts: a struct is made on top of structs, and a class of Python cannot
-    inherit from one."""
+    """A module that was split is listed with its parts: structs are made on top of structs, and a class of Python
+    cannot inherit from one."""
     wrong = []
     for file in sorted((ROOT / "hostmesh").rglob("*.py")):
         name = str(file.relative_to(ROOT))
