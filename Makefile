@@ -61,6 +61,7 @@ fuzz: .venv/.installed
 	@$(BIN)/python -m tests.fuzz.lane_vs_h11 $(or $(ARGS),--count 1000000)
 	@$(BIN)/python -m tests.fuzz.h2_lane_vs_library $(or $(ARGS),--count 100000)
 	@$(BIN)/python -m tests.fuzz.h2_callers --count 3000
+	@$(BIN)/python -m tests.fuzz.tls_handshakes --count 10000
 
 docs: .venv/.installed
 	@$(BIN)/python -m hostmesh.config.docs > docs/config.md
