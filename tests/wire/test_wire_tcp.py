@@ -397,7 +397,10 @@ def test_curl_says_who_it_is(tmp_path: Path) -> None:
     heard: list[bytes] = []
 
     def serve(sock: socket.socket) -> None:
-        heard.append(sock.recv(65536))
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            data += sock.recv(65536)
+        heard.append(data)
         sock.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     config = CONFIG.replace("ip: 127.0.0.1}\n", "ip: 127.0.0.1, proxyProtocol: true}\n").replace(
