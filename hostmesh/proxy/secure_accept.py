@@ -35,6 +35,10 @@ MAX_HANDSHAKES: Final = 1000
 MAX_CALLERS: Final = 200
 """Names of callers whose handshakes are counted apart, per server; those of later ones are ``other``."""
 
+DRAIN_TIME: Final = 1.0
+"""Seconds that a handshake in progress has when its server is to end: some round trips over any network, and far from
+the whole time of a drain, which whoever opens a connection and says nothing could use up otherwise."""
+
 ALPN: Final = (b"h2", b"http/1.1")
 """What an HTTP server takes, the preferred first."""
 
@@ -169,10 +173,12 @@ class SecureAccept:
         server.gone(self, self._transport)
 
     def drain(self) -> None:
-        """The caller's request is on its way: it is answered, and told to come no more."""
+        """The caller's request is on its way: it is answered, and told to come no more. Who stalls is cut."""
+        loop = self._server.loop
+        loop.call_at(loop.now() + DRAIN_TIME, self.abort)
 
     def abort(self) -> None:
-        """End it now."""
+        """End it now, if it is still in progress."""
         if self in self._stats.in_progress:
             del self._stats.in_progress[self]
             self._handshake.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,18 @@ def test_callers_stay_where_the_rules_are_the_same(
         assert caller.request().status == 200
         reload(mesh, rules, bindingTimeoutMs=5000)
         assert not is_sent_away(caller)
+
+
+def test_x3_stalled_handshakes_do_not_hold_up_the_end(
+    tmp_path: Path, tls_files: TlsFiles, endpoint: EndpointServer
+) -> None:
+    """Who has connected and says nothing is not waited for, however much time a drain may take."""
+    rules = server_tls(tls_files)
+    with tls_mesh(tmp_path, config(server=rules).replace("5000", "60000"), endpoint) as mesh:
+        name = f"rt/r/server/127.0.0.1/{mesh.port}/tls/in_progress"
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(RawClient(mesh.port))
+            mesh.wait_metric(name, lambda value: value == 20)
+            mesh.terminate()
+            assert mesh.wait_exit(within=20) == 0
