@@ -53,6 +53,8 @@ def _extract(path: tuple[str, ...]) -> tuple[tuple[str, ...], Labels, int]:
         return ("rt", kind, "service", *path[6:]), (*labels, ("service", path[5])), 3
     if kind == "service" and len(path) >= 7 and path[4] == "grpc":
         return ("rt", kind, "grpc", *path[6:]), (*labels, ("method", path[5])), 3
+    if kind == "server" and len(path) == 7 and path[4:6] == ("tls", "callers"):
+        return ("rt", kind, "tls", "callers"), (*labels, ("caller", path[6])), 2
     return ("rt", kind, *path[4:]), labels, 2
 
 

@@ -39,6 +39,9 @@ MAX_TOLD_NAMES: Final = 5
 MAX_TOLD_CHARS: Final = 100
 """Characters of each of them: a name in a certificate may have any length."""
 
+MAX_NAME_CHARS: Final = 255
+"""Characters of the one name for logs and metrics: what a DNS name can have, and more than most SPIFFE ids."""
+
 _PLAIN: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/?#[]@!$&'()*+%"
 )
@@ -85,8 +88,12 @@ class PeerIdentity:
 
     @property
     def name(self) -> str:
-        """The one name for logs and metrics: the URI (SPIFFE), else the first DNS name, IP or the subject."""
-        return next((n for n in (*self.uris, *self.dns_names, *self.ips, self.subject) if n), "(no name)")
+        """The one name for logs and metrics: the URI (SPIFFE), else the first DNS name, IP or the subject; visible
+        ASCII, bounded. Not for decisions."""
+        name = next((n for n in (*self.uris, *self.dns_names, *self.ips, self.subject) if n), "(no name)")
+        if len(name) <= MAX_NAME_CHARS and name.isascii() and name.isprintable():
+            return name
+        return _visible(name[:MAX_NAME_CHARS])
 
     def client_cert_header(self) -> bytes:
         """The value of ``x-forwarded-client-cert`` (linkerd1.md 8.7): ``Hash=…;SAN=…;DNS=…;Subject="…"``.
@@ -206,8 +213,12 @@ def _mismatch(peer: PeerIdentity, expected: str) -> NameMismatch:
 
 def _told(name: str) -> str:
     """For logs and error texts: visible ASCII, bounded."""
-    text = "".join(c if " " <= c <= "~" else "?" for c in name[:MAX_TOLD_CHARS])
+    text = _visible(name[:MAX_TOLD_CHARS])
     return text + "…" if len(name) > MAX_TOLD_CHARS else text
+
+
+def _visible(text: str) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 
 def _item(value: str) -> bytes:

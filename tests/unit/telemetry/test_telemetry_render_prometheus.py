@@ -57,6 +57,26 @@ def test_names_of_a_namer_are_labels() -> None:
     )
 
 
+def test_callers_are_labels() -> None:
+    """Names that callers have proved to be theirs are told apart, and are not metrics of their own."""
+    tree = MetricsTree()
+    scope = tree.scope("rt", "http", "server", "127.0.0.1/4140", "tls")
+    scope.counter("handshakes").value = 2
+    for name in ("spiffe://mesh/a-b", "spiffe://mesh/a/b"):
+        scope.scope("callers").counter(name).value = 1
+
+    found = parsed("".join(render(tree)))
+    server = ("rt", "http"), ("server", "127.0.0.1/4140")
+    assert found["rt:server:tls:handshakes"] == ("counter", {server: 2.0})
+    assert found["rt:server:tls:callers"] == (
+        "counter",
+        {
+            (*server, ("caller", "spiffe://mesh/a-b")): 1.0,
+            (*server, ("caller", "spiffe://mesh/a/b")): 1.0,
+        },
+    )
+
+
 def test_grpc_methods_are_labels() -> None:
     """A method is a label of one metric for all methods."""
     tree = MetricsTree()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hostmesh.protocol.tls.identity import (
     MAX_HEADER_NAMES,
+    MAX_NAME_CHARS,
     MAX_TOLD_CHARS,
     NameMismatch,
     PeerIdentity,
@@ -168,6 +169,14 @@ def test_hostile_names_cannot_write_into_logs() -> None:
 
     assert "a??x: y?[31m" in text
     assert len(text) < 3 * MAX_TOLD_CHARS
+
+
+def test_the_one_name_cannot_write_into_logs_or_metrics() -> None:
+    """Whatever a CA has signed: one line of visible characters, bounded; the names themselves are as they are."""
+    hostile = peer(uris=('spiffe://mesh/a\r\n# TYPE evil counter "x"\x1b',))
+    assert hostile.name == 'spiffe://mesh/a??# TYPE evil counter "x"?'
+    assert hostile.uris == ('spiffe://mesh/a\r\n# TYPE evil counter "x"\x1b',)
+    assert peer("n" * 5000).name == "n" * MAX_NAME_CHARS
 
 
 def test_whatever_a_stranger_calls_itself_is_cut_and_made_visible() -> None:
