@@ -26,7 +26,11 @@ RECORD = b"\x16\x03"
 
 
 def tcp_config(
-    *, server: dict[str, Any] | None = None, client: dict[str, Any] | None = None, sni: bool = False
+    *,
+    server: dict[str, Any] | None = None,
+    client: dict[str, Any] | None = None,
+    service: dict[str, Any] | None = None,
+    sni: bool = False,
 ) -> str:
     """A tcp router whose halves have these keys; its one name is ``web`` unless it comes from the handshake."""
     static = {"kind": "io.l5d.tcp.static", "path": "/web"}
@@ -35,6 +39,7 @@ def tcp_config(
     router = found["routers"][0]
     router["servers"][0] |= server or {}
     router["client"] = client or {}
+    router["service"] = service or {}
     return re.sub(r'"(@(?!dir)\w+@)"', r"\1", json.dumps(found, indent=1))
 
 
@@ -269,6 +274,47 @@ def test_proxy_headers_stand_in_front_of_handshakes(
     assert answers == {
         n: b"PROXY TCP4 192.0.2.%d 198.51.100.2 %d 443\r\nhello %d" % (n, 5000 + n, n) for n in range(1, 41)
     }
+
+
+def test_a_header_is_for_nobody_else(tmp_path: Path, tls_files: TlsFiles, stack: ExitStack) -> None:
+    """Whose handshake takes too long is given up with its connection, which has named its caller already; the next
+    caller has one of its own."""
+    context = tls_files.server_context(tls_files.web)
+    ended: list[bytes] = []
+    go = threading.Event()
+
+    def serve(sock: socket.socket) -> None:
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += sock.recv(1)
+        if not go.is_set():
+            # A ClientHello comes, no answer to it goes, and then the connection ends.
+            read_all(sock)
+            ended.append(line)
+            return
+        with context.wrap_socket(sock, server_side=True) as inner:
+            inner.sendall(line)
+            inner.unwrap()
+
+    keys = {"tls": client_tls(tls_files), "proxyProtocol": "v1"}
+    text = tcp_config(client=keys, service={"totalTimeoutMs": 500}, server={"proxyProtocol": True})
+    place = Place(stack, tmp_path, text, serve)
+
+    def ask(number: int) -> bytes:
+        with dial(place.mesh.port) as sock:
+            sock.sendall(b"PROXY TCP4 192.0.2.%d 198.51.100.2 1 443\r\n" % number)
+            return read_all(sock)
+
+    with pytest.raises(ConnectionResetError):
+        ask(1)
+    place.mesh.wait(lambda: len(ended) == 1, "the endpoint's connection has ended")
+    go.set()
+
+    assert ask(2) == b"PROXY TCP4 192.0.2.2 198.51.100.2 1 443\r\n"
+    assert ended == [b"PROXY TCP4 192.0.2.1 198.51.100.2 1 443\r\n"]
+    place.wait("failures/total-timeout", 1)
+    metrics = place.mesh.metrics()
+    assert metrics["rt/r/client/#/io.l5d.fs/web/connections"] == 0
 
 
 @pytest.mark.parametrize("callers", ["none", "good", "other"])
