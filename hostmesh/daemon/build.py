@@ -262,7 +262,9 @@ def server_settings_of(
         timeout_ms=config.timeout_ms,
         idle_time=FOREVER if session.idle_time_ms is None else session.idle_time_ms / 1000,
         life_time=None if session.life_time_ms is None else session.life_time_ms / 1000,
-        forwarded=None if forwarded is None else forwarded_of(shared, router.name, forwarded),
+        forwarded=None
+        if forwarded is None
+        else forwarded_of(shared, router.name, forwarded, "http" if config.tls is None else "https"),
         read_timeout=None if sockets.read_timeout_ms is None else sockets.read_timeout_ms / 1000,
         write_timeout=None if sockets.write_timeout_ms is None else sockets.write_timeout_ms / 1000,
         upgrades=frozenset(token.lower().encode("ascii") for token in config.upgrades),
@@ -329,8 +331,8 @@ def server_h2_settings_of(config: H2ServerConfig) -> H2Settings:
     )
 
 
-def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> ForwardedLine:
-    """What makes the Forwarded line of a request on this server."""
+def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig, proto: str) -> ForwardedLine:
+    """What makes the Forwarded line of a request on this server, whose callers use ``proto``."""
     by: Any = config.by or RequestRandomLabelerConfig()
     for_: Any = config.for_ or RequestRandomLabelerConfig()
     forwarded = Forwarded(by.mk(), for_.mk())
@@ -340,7 +342,7 @@ def forwarded_of(shared: Shared, label: str, config: ForwardedHeaderConfig) -> F
         session = ex.caller
         server, caller = session.parties(label, rng)
         key = "authority" if ex.head.version == 20 else "host"
-        return forwarded.line(server, caller, ex.head.host, "http", rng, key=key)
+        return forwarded.line(server, caller, ex.head.host, proto, rng, key=key)
 
     return line
 

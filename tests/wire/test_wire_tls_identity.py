@@ -110,3 +110,14 @@ def test_handshakes_are_counted_by_caller(hall: Hall, tls_files: TlsFiles) -> No
         return after[f"{node}/{name}"] - before.get(f"{node}/{name}", 0)
 
     assert (more("handshakes"), more("resumed"), more(f"callers/{CALLER}")) == (2, 1, 2)
+
+
+def test_an_endpoint_is_told_that_the_caller_used_tls(tmp_path: Path, tls_files: TlsFiles) -> None:
+    """addForwardedHeader: an endpoint that makes links must not make them for plain text."""
+    more = '"addForwardedHeader": {"by": {"kind": "router"}, "for": {"kind": "ip"}}, "ip": "127.0.0.1",'
+    text = config(server=server_tls(tls_files), more={"plain": None}).replace('"ip": "127.0.0.1",', more)
+    text = text.replace(more, '"ip": "127.0.0.1",', 1)  # that of admin
+    with EndpointServer() as endpoint, tls_mesh(tmp_path, text, endpoint) as mesh:
+        with TlsClient(mesh.port, tls_files.client_context()) as caller:
+            assert caller.request().seen("forwarded") == "by=r;for=127.0.0.1;host=web;proto=https"
+        assert mesh.get("/", port="plain").seen("forwarded") == "by=r;for=127.0.0.1;host=web;proto=http"
