@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
 from hostmesh.protocol.tls.identity import PeerIdentity
-from hostmesh.protocol.tls.records import RECORD, Records, records_of
+from hostmesh.protocol.tls.records import CLOSED, RECORD, Records, records_of
 from hostmesh.protocol.tls.server_hello import resumes
 
 FLUSH: Final = 64 * 1024
@@ -320,5 +320,5 @@ class TlsCodec:
             connection.set_app_data(None)
             # However the connection ended, its session may be resumed (RFC 8446 section 6.1); OpenSSL would spoil it.
             connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
-            del self._records
+            self._records = CLOSED
             self.on_session = None

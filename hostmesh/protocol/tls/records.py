@@ -167,6 +167,28 @@ class DirectRecords:
         return (binding.room, ROOM) if most <= ROOM else (binding.new("char[]", most), most)
 
 
+class NoRecords:
+    """Of a connection that is closed: asking for any is a mistake in a program."""
+
+    def feed(self, data: bytes) -> None:
+        raise RuntimeError("the TLS connection is closed")
+
+    def read(self, most: int) -> bytes:
+        raise RuntimeError("the TLS connection is closed")
+
+    def open(self, data: bytes, most: int) -> bytes:
+        raise RuntimeError("the TLS connection is closed")
+
+    def seal(self, data: bytes) -> bytes:
+        raise RuntimeError("the TLS connection is closed")
+
+    def flush(self) -> bytes:
+        raise RuntimeError("the TLS connection is closed")
+
+
+CLOSED: Final = NoRecords()
+
+
 def _binding() -> _Binding | None:
     try:
         return _Binding()
@@ -174,7 +196,8 @@ def _binding() -> _Binding | None:
         return None
 
 
-BINDING: Final = _binding()
+BINDING = _binding()
+"""None where it cannot be had. Not Final: tests take it away."""
 
 
 def records_of(connection: SSL.Connection) -> Records:

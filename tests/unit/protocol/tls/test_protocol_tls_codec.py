@@ -31,6 +31,8 @@ def agreed(files: TlsFiles, step: int = 1 << 20, **options: Any) -> tuple[TlsCod
     server = tls_pairs.server(files, **options).connection()
     client = tls_pairs.client(files).connection("web.mesh", "web.mesh")
     tls_pairs.shake(server, client, step)
+    expected = records.PublicRecords if records.BINDING is None else records.DirectRecords
+    assert type(server._records) is expected
     return server, client
 
 
