@@ -14,7 +14,7 @@ from OpenSSL import SSL
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
-from hostmesh.protocol.tls.identity import PeerIdentity
+from hostmesh.protocol.tls.identity import PeerIdentity, visible
 from hostmesh.protocol.tls.records import CLOSED, RECORD, Records, records_of
 from hostmesh.protocol.tls.server_hello import resumes
 
@@ -27,6 +27,12 @@ SLICE: Final = 4096
 MAX_DATALESS: Final = 32
 """Records without data in what has arrived at once (KeyUpdates, tickets). A KeyUpdate costs 40 us, and a read has room
 for 4,500 of them, during which nobody else is served. Who behaves sends one in hours."""
+
+MAX_TOLD_PROTOCOLS: Final = 8
+"""Of those that a peer has offered, in the text of a failure: it may offer thousands, to fill a log with."""
+
+MAX_TOLD_BYTES: Final = 100
+"""Of their names."""
 
 _HEADER: Final = 5
 
@@ -173,7 +179,8 @@ class TlsCodec:
         elif notes.problem is not None:
             found = of_verification(notes.problem, f"{self._whose}'s")
         elif notes.offered is not None:
-            names = ", ".join(each.decode("ascii", "replace") for each in notes.offered)
+            few = b", ".join(notes.offered[:MAX_TOLD_PROTOCOLS])[:MAX_TOLD_BYTES]
+            names = visible(few.decode("latin-1"))
             found = (
                 Reason.TLS_HANDSHAKE,
                 f"{self._whose} offers only {names} (ALPN), which is not served here",

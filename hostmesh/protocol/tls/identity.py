@@ -93,7 +93,7 @@ class PeerIdentity:
         name = next((n for n in (*self.uris, *self.dns_names, *self.ips, self.subject) if n), "(no name)")
         if len(name) <= MAX_NAME_CHARS and name.isascii() and name.isprintable():
             return name
-        return _visible(name[:MAX_NAME_CHARS])
+        return visible(name[:MAX_NAME_CHARS])
 
     def client_cert_header(self) -> bytes:
         """The value of ``x-forwarded-client-cert`` (linkerd1.md 8.7): ``Hash=…;SAN=…;DNS=…;Subject="…"``.
@@ -213,11 +213,12 @@ def _mismatch(peer: PeerIdentity, expected: str) -> NameMismatch:
 
 def _told(name: str) -> str:
     """For logs and error texts: visible ASCII, bounded."""
-    text = _visible(name[:MAX_TOLD_CHARS])
+    text = visible(name[:MAX_TOLD_CHARS])
     return text + "…" if len(name) > MAX_TOLD_CHARS else text
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
+    """For logs: what is not visible ASCII is a question mark."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 

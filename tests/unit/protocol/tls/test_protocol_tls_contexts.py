@@ -225,6 +225,15 @@ def test_no_protocol_in_common_is_refused(tls_files: TlsFiles) -> None:
         client.handshake(caught.value.farewell)
 
 
+def test_what_a_caller_offers_cannot_fill_a_log(tls_files: TlsFiles) -> None:
+    """Neither with thousands of protocols nor with the lines of another log."""
+    offers = (b"spdy/3\r\nx", *(b"%0200d" % number for number in range(50)))
+    client = tls_pairs.client(tls_files).connection("web.mesh", alpn=offers)
+    with pytest.raises(TlsFailure, match=r"offers only spdy/3\?\?x, 0+ \(ALPN\)") as caught:
+        shake(tls_pairs.server(tls_files).connection((b"h2",)), client)
+    assert len(caught.value.message) < 200
+
+
 def test_no_version_in_common_is_refused(tls_files: TlsFiles) -> None:
     """X2: with a reason of its own on both sides."""
     server = tls_pairs.server(tls_files, protocols=["TLSv1.3"]).connection()
