@@ -65,6 +65,8 @@ class PeerIdentity:
     """RFC 4514, most specific part first; empty in certificates that have alternative names only."""
     common_names: tuple[str, ...] = ()
     """The subject's, for ``commonNameFromSubject``."""
+    subject_alone: bool = True
+    """There is no subjectAltName: none of any kind, and none that cannot be parsed."""
     fingerprint: str
     """SHA-256 of the certificate (DER), lower case hex."""
     serial: int
@@ -73,7 +75,8 @@ class PeerIdentity:
     @classmethod
     def of(cls, cert: x509.Certificate) -> PeerIdentity:
         """Names that cannot be parsed are no names: such a certificate is for nobody. Never raises."""
-        dns, uris, ips = _alternative_names(cert)
+        alternatives = _alternative_names(cert)
+        dns, uris, ips = alternatives or ((), (), ())
         subject, common = _subject(cert)
         return cls(
             dns_names=dns,
@@ -81,6 +84,7 @@ class PeerIdentity:
             ips=ips,
             subject=subject,
             common_names=common,
+            subject_alone=alternatives is None,
             fingerprint=cert.fingerprint(SHA256()).hex(),
             serial=serial_of(cert),
             not_after=cert.not_valid_after_utc,
@@ -124,7 +128,7 @@ def verify_name(peer: PeerIdentity | x509.Certificate, name: str, *, from_subjec
         _verify_spiffe(peer, name)
         return
     dns_names = peer.dns_names
-    if from_subject and not (peer.dns_names or peer.uris or peer.ips):
+    if from_subject and peer.subject_alone:
         dns_names = peer.common_names
     patterns: list[CertificatePattern] = [*_dns_patterns(dns_names)]
     patterns += [IPAddressPattern(ip_address(ip)) for ip in peer.ips]
@@ -235,10 +239,15 @@ def _quoted(value: str, escape: bytes) -> bytes:
     return b'"' + visible.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
-def _alternative_names(cert: x509.Certificate) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _alternative_names(
+    cert: x509.Certificate,
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] | None:
+    """DNS names, URIs and addresses; None for a certificate without alternative names of any kind."""
     try:
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except Exception:  # noqa: BLE001 - none there, or one of many ways in which extensions cannot be parsed
+    except x509.ExtensionNotFound:
+        return None
+    except Exception:  # noqa: BLE001 - one of many ways in which extensions cannot be parsed
         return (), (), ()
     return (
         tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)),

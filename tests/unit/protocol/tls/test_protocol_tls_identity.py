@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import evolve
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtensionOID, NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,12 +136,35 @@ def test_x1_a_common_name_counts_when_asked_and_nothing_else_is_there() -> None:
 
     verify_name(old, "web.mesh", from_subject=True)
     assert "expected other.mesh" in mismatch(old, "other.mesh", from_subject=True)
-    for named in (
-        evolve(old, dns_names=("x",)),
-        evolve(old, uris=("spiffe://m/x",)),
-        evolve(old, ips=("1.1.1.1",)),
-    ):
-        assert "expected web.mesh" in mismatch(named, "web.mesh", from_subject=True)
+    for named in ("x", "spiffe://m/x", "1.1.1.1"):
+        issued = CA.leaf(named, common_name="web.mesh").certificate
+        assert "expected web.mesh" in mismatch(PeerIdentity.of(issued), "web.mesh", from_subject=True)
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [b"\x30\x0c\x81\x0aa@web.mesh", b"\x30\x00", b"\x30\x02\xa3\x00", b"\x30\x03\x82\x01\xff"],
+    ids=["an e-mail address", "none", "an X.400 address", "not ASCII"],
+)
+def test_x1_a_common_name_does_not_count_beside_alternative_names_of_any_kind(alternatives: bytes) -> None:
+    """Those that are no names of hosts, and those that cannot be parsed, say as well that the subject does not."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    issued = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "web.mesh")]))
+        .issuer_name(CA.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, alternatives), critical=False
+        )
+        .sign(CA.key, SHA256())
+    )
+
+    assert "expected web.mesh" in mismatch(PeerIdentity.of(issued), "web.mesh", from_subject=True)
 
 
 def test_x1_a_spiffe_certificate_with_two_uris_is_refused() -> None:
