@@ -355,7 +355,7 @@ def test_an_endpoint_that_does_not_speak_http_2_says_so_in_the_answer() -> None:
 
     assert call.status == 502
     assert call.reason == "bad-response"
-    assert b"HTTP/2" in call.body
+    assert b"what came is HTTP/1" in call.body
     check(world)
 
 

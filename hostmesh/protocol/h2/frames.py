@@ -59,6 +59,8 @@ _ON_STREAMS = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONT
 _ON_CONNECTION = frozenset({SETTINGS, PING, GOAWAY})
 _LENGTHS = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _STREAM_MASK = 0x7FFFFFFF
+_HTTP1 = int.from_bytes(b"HTT", "big"), ord("P")
+"""Size and type of the frame that an answer of HTTP/1 seems to begin with."""
 SETTINGS_PER_COST: Final = 8
 """Entries of one SETTINGS frame that count as one control frame: nobody has more to say."""
 
@@ -170,6 +172,8 @@ class Scanner:
     def _check_header(self, kind: int, flags: int, stream: int, size: int) -> None:
         limit = self._settings.max_frame
         if size > limit:
+            if (size, kind) == _HTTP1:
+                raise self._fault("what came is HTTP/1")
             raise self._fault(
                 f"a {frame_name(kind)} frame of {size} octets, more than {limit}", FRAME_SIZE_ERROR
             )
