@@ -67,8 +67,7 @@ class H2CallerSession(H2CallerLife):
             self._faulted(fault)
             return
         except Exception as bug:
-            self.server.router.report(bug)
-            self._fault(INTERNAL_ERROR, refusals.bug())
+            self.engine_failed(bug)
             return
         self._work()
         if engine.headers_since is not None:

@@ -14,6 +14,7 @@ from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h2.engine import (
     CANCEL,
     ENHANCE_YOUR_CALM,
+    INTERNAL_ERROR,
     MAX_STREAM,
     NO_ERROR,
     ConnectionFault,
@@ -235,6 +236,21 @@ class H2CallerLife(CallerConnection):
         self._abandon(error)
         self.engine.goaway(code, error.message.encode("utf-8", "replace")[:100])
         self.sending.flush()
+        self._end()
+
+    def engine_failed(self, error: Exception) -> None:
+        """Blame: our engine has failed. The connection ends with all of its requests; nobody else is at fault."""
+        report = self.server.router.report
+        report(error)
+        if self._closing:
+            return
+        self._fresh.clear()
+        self._abandon(refusals.bug())
+        try:
+            self.engine.goaway(INTERNAL_ERROR)
+            self.sending.flush()
+        except Exception as second:
+            report(second)
         self._end()
 
     def _abandon(self, error: MeshError) -> None:

@@ -215,8 +215,7 @@ class H2ClientSession(H2ClientLife):
             fault.__traceback__ = fault.__cause__ = fault.__context__ = None
             return
         except Exception as error:
-            self._fresh.clear()
-            self._ours(error)
+            self.engine_failed(error)
             return
         if self._fresh:
             fresh, self._fresh = self._fresh, []
@@ -231,8 +230,9 @@ class H2ClientSession(H2ClientLife):
             self._watch(now)
         self.sending.flush_soon()
 
-    def _ours(self, error: Exception) -> None:
+    def engine_failed(self, error: Exception) -> None:
         """Blame: our engine has failed. What it holds is lost, but the endpoint has not failed and is not ejected."""
+        self._fresh.clear()
         report = self.endpoint.client.report
         report(error)
         if self.closed:

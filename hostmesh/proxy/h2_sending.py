@@ -6,7 +6,7 @@ the socket do not take waits, stream by stream, and leaves round-robin: one fram
 body never stands in front of a small one.
 
 Backpressure comes first: ``blocked`` turns True for a stream with much waiting, or on a connection with much waiting
-in all, and whoever feeds the stream stops until :meth:`SendingOwner.stream_writable`. What is already on its way here
+in all, and whoever feeds the stream stops until ``stream_writable`` (halves.py). What is already on its way here
 (windows, a read) still comes, so the sum is capped as well. A stream must move: one that has not for a while is given
 up, and on a connection over its cap after a much shorter while (hardening H5, H7).
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
@@ -23,6 +23,7 @@ from hostmesh.pump.marks import HIGH_MARK, LOW_MARK
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Engine, Pairs
+    from hostmesh.proxy.halves import SendingOwner
     from hostmesh.pump.loop import Loop, TimerHandle, Transport
 
 FRAME = 16_384
@@ -51,22 +52,6 @@ MAX_STALLS = 100
 CONTROL_MARK = HIGH_MARK
 """Bytes of frames other than DATA written while the socket takes nothing; above it the peer, who provokes them (PING,
 SETTINGS, requests to be refused) and does not read the answers, is not read any more."""
-
-
-class SendingOwner(Protocol):
-    """The session of the connection. Called outside of its own calls into :class:`Sending`, or as their last act."""
-
-    def stream_writable(self, stream: int) -> None:
-        """``blocked`` was True for this stream and is not any more."""
-        ...
-
-    def stream_overdue(self, stream: int, error: MeshError) -> None:
-        """This stream was given up and is forgotten here: reset it and tell its exchange."""
-        ...
-
-    def connection_overdue(self, error: MeshError) -> None:
-        """Too many streams were given up: close the connection."""
-        ...
 
 
 class _Waiting:
@@ -299,7 +284,12 @@ class Sending:
         self._unflushed = 0
         if self.closed:
             return
-        data = self._engine.take()
+        try:
+            data = self._engine.take()
+        except Exception as error:
+            self.closed = True
+            self._owner.engine_failed(error)
+            return
         if not data:
             return
         transport = self._transport

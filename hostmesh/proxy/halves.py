@@ -1,4 +1,4 @@
-"""What an exchange asks of its two halves, whatever protocol carries them."""
+"""What an exchange asks of its two halves, whatever carries them, and what an HTTP/2 half hears of its output."""
 
 from __future__ import annotations
 
@@ -90,3 +90,23 @@ class EndpointHalf(Protocol):
 
     @property
     def blocked(self) -> bool: ...
+
+
+class SendingOwner(Protocol):
+    """The session of the connection. Called outside of its own calls into its output (h2_sending.py), or as their last act."""
+
+    def stream_writable(self, stream: int) -> None:
+        """``blocked`` was True for this stream and is not any more."""
+        ...
+
+    def stream_overdue(self, stream: int, error: MeshError) -> None:
+        """This stream was given up and is forgotten here: reset it and tell its exchange."""
+        ...
+
+    def connection_overdue(self, error: MeshError) -> None:
+        """Too many streams were given up: close the connection."""
+        ...
+
+    def engine_failed(self, error: Exception) -> None:
+        """A bug of ours: the engine cannot say what there is to send. Nothing is written any more."""
+        ...

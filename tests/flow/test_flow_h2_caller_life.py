@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from hostmesh.protocol.h2.budgets import Budgets
+from hostmesh.proxy.h2_caller import H2CallerSession
 from hostmesh.proxy.h2_caller_life import IDLE, NOTICE_TIME
 from hostmesh.proxy.h2_sending import STALL
 from hostmesh.proxy.server import Server
@@ -625,7 +626,8 @@ def test_many_streams_of_every_kind_leave_nothing() -> None:
     world.check()
 
 
-def test_a_bug_of_our_engine_is_neither_the_callers_doing_nor_the_endpoints() -> None:
+@pytest.mark.parametrize("fails", ["reads", "writes", "everything"])
+def test_a_bug_of_our_engine_is_neither_the_callers_doing_nor_the_endpoints(fails: str) -> None:
     """The connection ends with INTERNAL_ERROR and its requests with the reason ``bug``; nothing is blamed for it."""
     world = World(h2_config())
     world.serving(silent)
@@ -633,12 +635,16 @@ def test_a_bug_of_our_engine_is_neither_the_callers_doing_nor_the_endpoints() ->
     connection.request()
     world.run(0.1)
     (session,) = server_of(world).sessions
-    session.engine = FailingEngine(session.engine)  # type: ignore[union-attr, assignment]
+    assert isinstance(session, H2CallerSession)
+    failing = FailingEngine(session.engine, all_of_it=fails == "everything", writes=fails == "writes")
+    session.engine = session.sending._engine = failing  # type: ignore[assignment]
     connection.request("/other")
     world.run(0.1)
 
-    assert [record.reason for record in world.sink.records] == ["bug"]  # type: ignore[union-attr]
-    assert [type(error) for error in world.errors] == [ZeroDivisionError]
+    # Where reading fails nobody knows of the second request.
+    assert [record.reason for record in world.sink.records] == ["bug"] * (2 if fails == "writes" else 1)  # type: ignore[union-attr]
+    assert {type(error) for error in world.errors} == {ZeroDivisionError}
+    assert len(world.errors) == (2 if fails == "everything" else 1)
     assert connection.closed
     world.errors.clear()
     world.check()

@@ -871,8 +871,8 @@ def test_an_endpoint_that_is_back_is_probed_on_a_connection_of_its_own() -> None
 # -- our own bugs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("all_of_it", [False, True], ids=["reads", "everything"])
-def test_a_bug_of_our_engine_is_not_blamed_on_the_endpoint(all_of_it: bool) -> None:
+@pytest.mark.parametrize("fails", ["reads", "writes", "everything"])
+def test_a_bug_of_our_engine_is_not_blamed_on_the_endpoint(fails: str) -> None:
     """The requests on that connection are answered with 500 or cut, the traceback is logged, and the endpoint, which
     has done nothing wrong, is not ejected even where a single failure ejects; the next request is served."""
     world = h2_world(
@@ -892,13 +892,15 @@ def test_a_bug_of_our_engine_is_not_blamed_on_the_endpoint(all_of_it: bool) -> N
     world.run(0.1)
     (node,) = world.client().endpoints
     (session,) = node.sessions  # type: ignore[attr-defined]  # of an HTTP/2 endpoint
-    session.engine = FailingEngine(session.engine, all_of_it=all_of_it)
+    all_of_it = fails == "everything"
+    session.engine = FailingEngine(session.engine, all_of_it=all_of_it, writes=fails == "writes")
+    session.sending._engine = session.engine
     third = world.caller().request("/third")
     world.finish(silent, third)
 
     assert (half.status, half.body, half.done) == (200, b"half", False)
     assert [(call.status, call.reason) for call in (silent, third)] == [(500, "bug")] * 2
-    assert len(endpoint) == 3
+    assert len(endpoint) == (2 if fails == "writes" else 3)
     assert {type(error) for error in world.errors} == {ZeroDivisionError}
     assert len(world.errors) == 1 + all_of_it
     assert world.metric(f"{CLIENT}/failure_accrual/removals") == 0
