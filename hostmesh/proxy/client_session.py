@@ -295,7 +295,9 @@ class ClientSession:
     def eof_received(self) -> None:
         ex = self.ex
         body = self._body
-        if ex is not None and isinstance(body, CloseBody):
+        if ex is None:
+            self.close()
+        elif isinstance(body, CloseBody):
             body.eof()
             self._body = None
             self._keep = False
@@ -304,11 +306,8 @@ class ClientSession:
             except Exception as error:
                 ex.bug(error)
             self.close()
-            return
-        if ex is None:
-            self.close()
-            return
-        self._break(ex, self._lost_error(ex, "closed the connection"))
+        else:
+            self._break(ex, self._lost_error(ex, "closed the connection"))
 
     def connection_lost(self, error: OSError | None) -> None:
         ended = not self.closed
@@ -318,11 +317,9 @@ class ClientSession:
         if ended:
             self.endpoint.session_ended(self)
         if ex is not None and ex.session is self:
-            text = (
-                "closed the connection"
-                if error is None
-                else f"broke the connection ({error.strerror or error})"
-            )
+            text = "closed the connection"
+            if error is not None:
+                text = f"broke the connection ({error.strerror or error})"
             self._guarded_lost(ex, self._lost_error(ex, text, error))
 
     def _lost_error(self, ex: Exchange, what: str, error: OSError | None = None) -> MeshError:
