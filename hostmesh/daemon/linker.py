@@ -69,6 +69,8 @@ class Linker:
         self._donors: dict[str, Donor] = {}
         self.interpreters: dict[str, tuple[str, Interpreter]] = {}
         self.servers: dict[tuple[str, int], tuple[Listener, Server | TcpServer]] = {}
+        self._leaving: list[Server | TcpServer] = []
+        """Those that a reload has replaced or taken away, for as long as they have connections."""
         self.announcers = Announcers(shared)
         self.draining = False
         soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -196,7 +198,7 @@ class Linker:
                     listener.make_session = server.accept
                     listener.options = listen_options(server_config)
                     self.servers[key] = (listener, server)
-                    former.drain()
+                    self._leave(former)
                     continue
                 listener = self._listen(
                     shared.loop, opened[key], listen_options(server_config), server.accept, self._capacity
@@ -206,7 +208,14 @@ class Linker:
         for key in [key for key in self.servers if key not in wanted]:
             listener, server = self.servers.pop(key)
             listener.finish()
-            server.drain()
+            self._leave(server)
+
+    def _leave(self, server: Server | TcpServer) -> None:
+        server.drain()
+        self._leaving = [each for each in (*self._leaving, server) if each.sessions]
+
+    def _every_server(self) -> list[Server | TcpServer]:
+        return [*(server for _listener, server in self.servers.values()), *self._leaving]
 
     def _maker(self, router: AnyRouter, config: Any) -> tuple[Any, Any]:
         """The class of a server, and what it is configured with."""
@@ -216,20 +225,18 @@ class Linker:
 
     def _capacity(self) -> int:
         # A connection of a tcp router has another one at its other end.
-        doubled = sum(
-            len(server.sessions) for _, server in self.servers.values() if type(server) is TcpServer
-        )
+        doubled = sum(len(server.sessions) for server in self._every_server() if type(server) is TcpServer)
         return self.max_connections - self.connections - doubled
 
     @property
     def connections(self) -> int:
         """Callers' connections open now."""
-        return sum(len(server.sessions) for _listener, server in self.servers.values())
+        return sum(len(server.sessions) for server in self._every_server())
 
     @property
     def pending(self) -> int:
         """Exchanges in flight."""
-        return sum(server.stats.pending for _listener, server in self.servers.values())
+        return sum(server.stats.pending for server in self._every_server())
 
     def _retire(self, routers: list[Router], plugins: list[Any]) -> None:
         for router in routers:
@@ -257,7 +264,7 @@ class Linker:
 
     async def wait_drained(self) -> None:
         """Until the last caller's connection is gone."""
-        for _listener, server in self.servers.values():
+        for server in self._every_server():
             if server.sessions:
                 gone = trio.Event()
                 server.on_empty = gone.set
@@ -265,7 +272,7 @@ class Linker:
 
     def cut(self) -> None:
         """End every connection now; an exchange whose answer has not begun is answered."""
-        for _listener, server in self.servers.values():
+        for server in self._every_server():
             server.cut()
 
     def close(self) -> None:

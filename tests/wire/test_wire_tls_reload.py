@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tls_files import TlsFiles
-from tests.wire.harness import EndpointServer, Hostmesh, RawClient
+from tests.wire.harness import Answer, EndpointServer, Hostmesh, RawClient, compose
 from tests.wire.tls_peers import TlsClient, config, server_tls, tls_mesh
 
 
@@ -99,3 +100,20 @@ def test_x3_stalled_handshakes_do_not_hold_up_the_end(
             mesh.wait_metric(name, lambda value: value == 20)
             mesh.terminate()
             assert mesh.wait_exit(within=20) == 0
+
+
+def test_a_drain_waits_for_those_whom_a_reload_sends_away(
+    tmp_path: Path, tls_files: TlsFiles, endpoint: EndpointServer
+) -> None:
+    """Their requests are answered, although their port has other rules by now."""
+    go = threading.Event()
+    endpoint.script.append(Answer(wait=go))
+    with tls_mesh(tmp_path, config(), endpoint) as mesh, RawClient(mesh.port) as caller:
+        caller.send(compose())
+        endpoint.wait_for(lambda: len(endpoint.requests) == 1)
+        reload(mesh, server_tls(tls_files))
+        mesh.terminate()
+        mesh.wait_log('"event": "stopping"')
+        go.set()
+        assert caller.response().status == 200
+        assert mesh.wait_exit() == 0
