@@ -141,9 +141,7 @@ def goal_values(results: Results) -> list[tuple[str, float | None, float]]:
     limits |= {"sat-32-varied": 0.5, "sat-512-varied": 0.9}
     limits |= {f"ws-{size}-{connections}": 0.5 for size in (64, 4096) for connections in (32, 512)}
     limits |= {"h2-8x16-varied": 0.5, "h2-rate-1000-varied": 0.8, "grpc-8x16": 0.7, "grpc-rate-1000": 0.8}
-    limits |= dict.fromkeys(
-        ("tls-in-32", "tls-out-32", "mtls-32", "mtls-32-varied", "tls-h2-8x16-varied"), 0.7
-    )
+    limits |= dict.fromkeys(("tls-in-32", "tls-out-32", "mtls-32", "mtls-32-varied"), 0.7)
     limits |= {"tls-full": 1.2, "tls-resumed": 1.0}
     limits |= {"rate-1000": 0.7, "rate-200": 0.9, "rate-1000-varied": 0.7, "rate-200-varied": 0.9}
     return [
