@@ -93,7 +93,7 @@ class EndpointHalf(Protocol):
 
 
 class SendingOwner(Protocol):
-    """The session of a connection. Called outside of its own calls into its output (h2_sending.py), or as their last."""
+    """The session of a connection. Called outside of its own calls into its output (h2_sending.py), or last in them."""
 
     def stream_writable(self, stream: int) -> None:
         """``blocked`` was True for this stream and is not any more."""
