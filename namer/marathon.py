@@ -254,7 +254,9 @@ class MarathonNamer(PolledNamer):
             refused = tls_error(error)
             if refused is None:
                 raise
-            raise ConnectionError(f"no TLS with {self._host}:{self._port}: {told(refused, 'the master')}") from error
+            raise ConnectionError(
+                f"no TLS with {self._host}:{self._port}: {told(refused, 'the master')}"
+            ) from error
         finally:
             self._in_use[client] -= 1
             if not self._in_use[client]:
