@@ -6,12 +6,12 @@ rotation of CAs or of our certificate makes every later handshake a full one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from hostmesh.protocol.tls.failures import TlsConnectionError, TlsFailure
-from hostmesh.pump.secure import HANDSHAKE_TIME, Handshake, SecureTransport
+from hostmesh.pump.secure import Handshake, SecureTransport
 
 if TYPE_CHECKING:
     from hostmesh.base.var import Var
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from hostmesh.proxy.client_stack import ClientStack
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.pump.loop import Connecting, Session, Transport
+
+
+ENDPOINT_HANDSHAKE_TIME: Final = 5.0
+"""Seconds from a connect to the end of its handshake: less than strangers have, because a request waits, and is to be
+tried elsewhere. It is what Envoy gives connect and handshake together."""
 
 
 @frozen(kw_only=True)
@@ -32,7 +37,7 @@ class EndpointTls:
     server_name: str | None
     """The host name that we ask for (SNI)."""
     from_subject: bool = False
-    handshake_time: float = HANDSHAKE_TIME
+    handshake_time: float = ENDPOINT_HANDSHAKE_TIME
 
     def connect(self, client: ClientStack, endpoint: EndpointStack) -> Connecting:
         """Dial ``endpoint`` for whoever waits there, and tell it how that went."""

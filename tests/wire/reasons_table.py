@@ -472,7 +472,7 @@ ELSEWHERE = {
     ),
     Reason.TLS_VERSION: (TLS, "no version of TLS in common"),
     Reason.TLS_REJECTED: (TLS, "an alert: the peer refuses our certificate"),
-    Reason.TLS_TIMEOUT: (TLS, "a handshake of more than 10 s"),
+    Reason.TLS_TIMEOUT: (TLS, "a handshake of more than 10 s with a caller, or 5 s with an endpoint"),
 }
 """Reasons that need more than a few bytes of HTTP/1.1: what is answered, and how they are met."""
 

@@ -60,7 +60,9 @@ def test_x3_a_flood_of_key_updates_is_refused(met: tuple[TlsCodec, RecordMaker])
     assert len(codec.reply) <= 2 * SLICE
 
 
-def test_x3_a_flood_of_key_updates_behind_the_handshake_is_refused(tls_files: TlsFiles, tmp_path: Path) -> None:
+def test_x3_a_flood_of_key_updates_behind_the_handshake_is_refused(
+    tls_files: TlsFiles, tmp_path: Path
+) -> None:
     """The engine gets no more of it than of any other."""
     codec = tls_pairs.server(tls_files).connection()
     maker, flight = maker_for(tls_files, codec, tmp_path)
