@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,7 +114,8 @@ def test_a_drain_waits_for_those_whom_a_reload_sends_away(
         endpoint.wait_for(lambda: len(endpoint.requests) == 1)
         reload(mesh, server_tls(tls_files))
         mesh.terminate()
-        mesh.wait_log('"event": "stopping"')
+        with pytest.raises(subprocess.TimeoutExpired):
+            mesh.wait_exit(within=1)
         go.set()
         assert caller.response().status == 200
         assert mesh.wait_exit() == 0
