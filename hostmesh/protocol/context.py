@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from hostmesh.protocol.h1_message import Special
 
-DEBUG = 1
-SAMPLING_KNOWN = 2
-SAMPLED = 4
-_DECISION = SAMPLING_KNOWN | SAMPLED
+DEBUG: Final = 1
+SAMPLING_KNOWN: Final = 2
+SAMPLED: Final = 4
+_DECISION: Final = SAMPLING_KNOWN | SAMPLED
 
 Get = Callable[[bytes], bytes | None]
 """How a head answers for a lower-case field name."""
 
-_words4 = Struct(">QQQQ")
-_words5 = Struct(">QQQQQ")
-_hex16 = re.compile(rb"[0-9A-Fa-f]{16}").fullmatch
-_hex_trace = re.compile(rb"(?:[0-9A-Fa-f]{16}){1,2}").fullmatch
-_rate = re.compile(rb"[0-9]{0,20}(?:\.[0-9]{0,20})?(?:[eE][-+]?[0-9]{1,3})?").fullmatch
+_words4: Final = Struct(">QQQQ")
+_words5: Final = Struct(">QQQQQ")
+_hex16: Final = re.compile(rb"[0-9A-Fa-f]{16}").fullmatch
+_hex_trace: Final = re.compile(rb"(?:[0-9A-Fa-f]{16}){1,2}").fullmatch
+_rate: Final = re.compile(rb"[0-9]{0,20}(?:\.[0-9]{0,20})?(?:[eE][-+]?[0-9]{1,3})?").fullmatch
 
 
 class TraceId:
@@ -163,7 +163,7 @@ class Incoming:
         """A decision without ids (``x-b3-sampled: 0``), for the root span that is now ours to make."""
 
 
-_NOTHING = Incoming(None)
+_NOTHING: Final = Incoming(None)
 
 
 class Propagator(Protocol):
@@ -234,8 +234,8 @@ class B3Propagator:
         return b"".join(lines)
 
 
-_B3_SAMPLED = {b"1": _DECISION, b"true": _DECISION, b"0": SAMPLING_KNOWN, b"false": SAMPLING_KNOWN}
-_B3_STATE = {b"1": _DECISION, b"0": SAMPLING_KNOWN, b"d": _DECISION | DEBUG}
+_B3_SAMPLED: Final = {b"1": _DECISION, b"true": _DECISION, b"0": SAMPLING_KNOWN, b"false": SAMPLING_KNOWN}
+_B3_STATE: Final = {b"1": _DECISION, b"0": SAMPLING_KNOWN, b"d": _DECISION | DEBUG}
 
 
 def _b3_trace(trace: bytes | None, span: bytes | None, parent: bytes | None, flags: int) -> TraceId | None:
@@ -278,7 +278,7 @@ def count_hops(special: Special) -> int:
     )
 
 
-ERR_LIMIT = 1024
+ERR_LIMIT: Final = 1024
 
 
 def encode_err(message: str, limit: int = ERR_LIMIT) -> bytes:

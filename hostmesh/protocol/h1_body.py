@@ -12,7 +12,7 @@ Chunks are never forwarded as they came: extensions are dropped and the payload 
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Final, Protocol
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_fields import HOP_BY_HOP, TOKEN, find_fields
@@ -28,16 +28,16 @@ from hostmesh.protocol.h1_message import (
 from hostmesh.protocol.limits import Limits
 
 # A size line, or one after the CRLF that ends the previous chunk. 16 digits are 64 bits.
-_EXTENSION = rb"(;[\t -~\x80-\xff]*+)?[ \t]*+\r\n"
-_size_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)" + _EXTENSION).match
-_next_size_line = re.compile(rb"\r\n([0-9A-Fa-f]{1,16}+)" + _EXTENSION).match
-_partial_line = re.compile(rb"(?:[0-9A-Fa-f]{0,16}+(?:;[\t -~\x80-\xff]*+)?[ \t]*+)\r?+").fullmatch
-_trailers = re.compile(rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n").match
-_bad_line_end = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[^\t\r\n -~\x80-\xff]").search
+_EXTENSION: Final = rb"(;[\t -~\x80-\xff]*+)?[ \t]*+\r\n"
+_size_line: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)" + _EXTENSION).match
+_next_size_line: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,16}+)" + _EXTENSION).match
+_partial_line: Final = re.compile(rb"(?:[0-9A-Fa-f]{0,16}+(?:;[\t -~\x80-\xff]*+)?[ \t]*+)\r?+").fullmatch
+_trailers: Final = re.compile(rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n").match
+_bad_line_end: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[^\t\r\n -~\x80-\xff]").search
 
 # What may not arrive after the body: framing, routing, credentials, what proxies vouch for (F19, RFC 9110
 # 6.5.1).
-_NOT_IN_TRAILERS = HOP_BY_HOP | {
+_NOT_IN_TRAILERS: Final = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"content-encoding",
@@ -54,7 +54,7 @@ _NOT_IN_TRAILERS = HOP_BY_HOP | {
     b"range",
     b"dtab-local",
 }
-_NOT_IN_TRAILERS_PREFIXES = (b"l5d-", b"x-forwarded-", b"proxy-", b"if-")
+_NOT_IN_TRAILERS_PREFIXES: Final = (b"l5d-", b"x-forwarded-", b"proxy-", b"if-")
 
 
 class Body(Protocol):
@@ -305,4 +305,4 @@ def last_chunk(trailers: bytes = b"") -> bytes:
     return b"0\r\n%b\r\n" % trailers
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"

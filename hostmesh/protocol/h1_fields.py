@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 
 
 def either_case(name: bytes) -> bytes:
@@ -24,7 +25,7 @@ def either_case(name: bytes) -> bytes:
 
 # Underscore twins (`Content_Length`) match as well: a CGI endpoint cannot tell them from the real field (T6),
 # so they # must not hide in a block that is forwarded as it came.
-SPECIAL_NAMES = (
+SPECIAL_NAMES: Final = (
     "host",
     "content-length",
     "connection",
@@ -44,22 +45,26 @@ _names = [either_case(name.encode()) for name in SPECIAL_NAMES]
 _names += [either_case(prefix) + TOKEN + rb"*+" for prefix in (b"proxy-", b"l5d-")]
 # The first set lets the search leave most lines after one comparison; the newline is the literal that it
 # jumps by.
-SPECIAL_PATTERN = rb"\n(?=[HhCcTtKkPpUuEeVvFfXxLlDdMm])(" + rb"|".join(_names) + rb"):[ \t]*+([^\r\n]*+)"
-find_special = re.compile(SPECIAL_PATTERN).findall
-find_fields = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)").findall
-_underscore_later = re.compile(rb"\n[^:_\r\n]*+_").search
-_underscore_first = re.compile(rb"[^:_\r\n]*+_").match
+SPECIAL_PATTERN: Final = (
+    rb"\n(?=[HhCcTtKkPpUuEeVvFfXxLlDdMm])(" + rb"|".join(_names) + rb"):[ \t]*+([^\r\n]*+)"
+)
+find_special: Final = re.compile(SPECIAL_PATTERN).findall
+find_fields: Final = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)").findall
+_underscore_later: Final = re.compile(rb"\n[^:_\r\n]*+_").search
+_underscore_first: Final = re.compile(rb"[^:_\r\n]*+_").match
 
 # RFC 3986 reg-name or IP-literal and a port. No userinfo, no comma (two Host fields that somebody merged),
 # not empty.
-is_authority = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?").fullmatch
+is_authority: Final = re.compile(
+    rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5})?"
+).fullmatch
 # 1*DIGIT, and nothing that does not fit 63 bits anywhere else on the way (F3).
-is_length = re.compile(rb"[0-9]{1,19}").fullmatch
+is_length: Final = re.compile(rb"[0-9]{1,19}").fullmatch
 # The usual one: positive, no leading zero, nothing around it.
-is_plain_length = re.compile(rb"[1-9][0-9]{0,17}").fullmatch
-is_token = re.compile(TOKEN + rb"++").fullmatch
+is_plain_length: Final = re.compile(rb"[1-9][0-9]{0,17}").fullmatch
+is_token: Final = re.compile(TOKEN + rb"++").fullmatch
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",

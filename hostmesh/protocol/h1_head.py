@@ -9,6 +9,7 @@ holds that. The lane never refuses: it only does not recognise.
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from hostmesh.protocol import h1_judge
 from hostmesh.protocol.h1_fields import TOKEN, find_special, is_authority, is_plain_length
@@ -35,19 +36,19 @@ __all__ = [
 ]
 
 # Possessive quantifiers: no backtracking state, so a head that fails, fails in one pass (R8).
-_LINES = rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
-_request = re.compile(rb"(?!CONNECT )([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.([01])\r\n" + _LINES).match
-_absolute = re.compile(
+_LINES: Final = rb"((?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
+_request: Final = re.compile(rb"(?!CONNECT )([A-Z]++) (/[!-\"$-~]*+) HTTP/1\.([01])\r\n" + _LINES).match
+_absolute: Final = re.compile(
     rb"(?!CONNECT )([A-Z]++) http://([A-Za-z0-9.\-_]++(?::[0-9]{1,5}+)?)(/[!-\"$-~]*+) HTTP/1\.([01])\r\n"
     + _LINES
 ).match
-_response = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + _LINES).match
-_STATUS = {b"%d" % code: code for code in range(100, 1000)}
-_BODILESS = frozenset({204, 304})
-_HOST = frozenset({b"Host", b"host"})
-_LENGTH = frozenset({b"Content-Length", b"content-length"})
-_CONNECTION = frozenset({b"Connection", b"connection"})
-_BLANK_LINE = b"\r\n\r\n"
+_response: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + _LINES).match
+_STATUS: Final = {b"%d" % code: code for code in range(100, 1000)}
+_BODILESS: Final = frozenset({204, 304})
+_HOST: Final = frozenset({b"Host", b"host"})
+_LENGTH: Final = frozenset({b"Content-Length", b"content-length"})
+_CONNECTION: Final = frozenset({b"Connection", b"connection"})
+_BLANK_LINE: Final = b"\r\n\r\n"
 
 
 def is_in_lane(head: bytes) -> bool:

@@ -7,6 +7,8 @@ of it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_fields import HOP_BY_HOP, has_underscore_name, is_authority, is_length, is_token
 from hostmesh.protocol.h1_message import (
@@ -22,7 +24,7 @@ from hostmesh.protocol.h1_message import (
 
 # What a Connection field can never make us drop (T5): framing, routing, credentials and what a proxy vouches
 # for.
-_NEVER_NOMINATED = frozenset(
+_NEVER_NOMINATED: Final = frozenset(
     {
         b"host",
         b"content-length",
@@ -42,12 +44,12 @@ _NEVER_NOMINATED = frozenset(
         b"x-real-ip",
     }
 )
-_NEVER_NOMINATED_PREFIXES = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
+_NEVER_NOMINATED_PREFIXES: Final = (b"l5d-", b"x-forwarded-", b"x-b3-", b"proxy-")
 # To a CGI endpoint these are the field itself (T6), so they go, and the field is written anew.
-_FRAME_TWINS = frozenset({b"content_length"})
-_FRAME = frozenset({b"host", b"content-length"})
+_FRAME_TWINS: Final = frozenset({b"content_length"})
+_FRAME: Final = frozenset({b"host", b"content-length"})
 # Special fields that may stay where they are in a forwarded block; any other one makes the head not plain.
-_STAYS = frozenset({b"via", b"forwarded", b"max-forwards"})
+_STAYS: Final = frozenset({b"via", b"forwarded", b"max-forwards"})
 
 
 class Options:
@@ -84,10 +86,12 @@ def _read_options(value: bytes) -> Options:
     return Options(frozenset([name.strip(b" \t") for name in names]))
 
 
-NO_OPTIONS = Options(frozenset())
+NO_OPTIONS: Final = Options(frozenset())
 # The values that nearly every Connection field has; one with another value is read each time. Upgrade is not
 # among them: it asks for more than keeping or closing.
-COMMON_OPTIONS = {value: _read_options(value) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
+COMMON_OPTIONS: Final = {
+    value: _read_options(value) for value in (b"keep-alive", b"Keep-Alive", b"close", b"Close")
+}
 
 
 def _connection(value: bytes, before: Options | None) -> Options:

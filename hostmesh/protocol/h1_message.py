@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h1_fields import find_fields, has_underscore_name
 
-CHUNKED = -1
-UNTIL_CLOSE = -2
-TUNNEL = -3
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
+TUNNEL: Final = -3
 """What follows the head of a CONNECT is no message."""
 
 Special = Sequence[tuple[bytes, ...]]

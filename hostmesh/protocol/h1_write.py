@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from hostmesh.protocol.h1_fields import TOKEN, either_case
 from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 
-_HOP = [
+_HOP: Final = [
     *map(
         either_case,
         (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
@@ -28,10 +29,10 @@ _HOP = [
     + rb"|".join(map(either_case, (b"connection", b"authenticate", b"authorization")))
     + rb")",
 ]
-_XFCC = either_case(b"x-forwarded-client-cert")
-_FRAME = [either_case(b"host"), either_case(b"content-length")]
-_ALL_L5D = either_case(b"l5d-") + TOKEN + rb"*+"
-_CONTEXT = (
+_XFCC: Final = either_case(b"x-forwarded-client-cert")
+_FRAME: Final = [either_case(b"host"), either_case(b"content-length")]
+_ALL_L5D: Final = either_case(b"l5d-") + TOKEN + rb"*+"
+_CONTEXT: Final = (
     either_case(b"l5d-")
     + rb"(?:"
     + rb"|".join(
@@ -75,10 +76,12 @@ def _response_cutter(clear: bool, canonical: bool) -> _Cut:
     return _cutter(names)
 
 
-_NO_NAMES: frozenset[bytes] = frozenset()
-_BOOLS = (False, True)
-_REQUEST_CUTTERS = {(a, b, c): _request_cutter(a, b, c) for a in _BOOLS for b in _BOOLS for c in _BOOLS}
-_RESPONSE_CUTTERS = {(a, b): _response_cutter(a, b) for a in _BOOLS for b in _BOOLS}
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+_BOOLS: Final = (False, True)
+_REQUEST_CUTTERS: Final = {
+    (a, b, c): _request_cutter(a, b, c) for a in _BOOLS for b in _BOOLS for c in _BOOLS
+}
+_RESPONSE_CUTTERS: Final = {(a, b): _response_cutter(a, b) for a in _BOOLS for b in _BOOLS}
 
 
 def request_head(
@@ -181,7 +184,7 @@ def _drop_lines(text: bytes, names: frozenset[bytes], underscored: bool) -> byte
     return b"\r\n".join(kept)
 
 
-REASON_PHRASES: dict[int, bytes] = {
+REASON_PHRASES: Final[dict[int, bytes]] = {
     200: b"OK",
     204: b"No Content",
     400: b"Bad Request",
@@ -203,7 +206,7 @@ REASON_PHRASES: dict[int, bytes] = {
     505: b"HTTP Version Not Supported",
 }
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def answer(

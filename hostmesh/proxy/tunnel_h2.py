@@ -5,6 +5,7 @@ A tunnel joins two transports (``pump/tunnel.py``); a stream of either side beco
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
@@ -72,10 +73,13 @@ class H2CallerBytes(H2CallerStream):
             peer=session.peer,
             owed=self._size,
             ended=self.ended,
-            reset_stream=lambda: self.reset(self.reset_code),
-            over=lambda: session.answered(self),
+            reset_stream=self._broke_off,
+            over=partial(session.answered, self),
         )
         return transport, b"".join(pieces)
+
+    def _broke_off(self) -> None:
+        self.reset(self.reset_code)
 
     def writable(self) -> None:
         if self._transport is not None:
@@ -150,8 +154,8 @@ class H2EndpointTunnel(H2EndpointStream):
             peer=(session.endpoint.endpoint.host, session.endpoint.endpoint.port),
             owed=0,
             ended=end,
-            reset_stream=lambda: session.ended(self, reset=True),
-            over=lambda: session.ended(self, reset=False),
+            reset_stream=partial(session.ended, self, reset=True),
+            over=partial(session.ended, self, reset=False),
         )
         open_tunnel(ex, head, protocols(self._asked)[0], Handover(self._transport, b"", b"", _nothing))
         return False

@@ -85,3 +85,36 @@ def test_classes_are_compiled_with_their_bases() -> None:
                 wrong.append(f"setup.py must list {missing}, because of {base}")
 
     assert wrong == []
+
+
+def declared(node: ast.ClassDef) -> tuple[set[str], set[str]]:
+    """The attributes that a class declares without a value in its body, and all that it has or sets."""
+    bare = {
+        each.target.id
+        for each in node.body
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and each.value is None
+    }
+    stored = {
+        each.attr if isinstance(each, ast.Attribute) else each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute | ast.Name) and isinstance(each.ctx, ast.Store)
+    }
+    return bare, bare | stored
+
+
+def test_attributes_are_declared_once() -> None:
+    """The collector counts an attribute twice that a compiled class declares and its base has, and frees no cycle of
+    which it is a part.
+    """
+    trees = [ast.parse((ROOT / name).read_text()) for name in COMPILED]
+    classes = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    twice = []
+    for name, node in classes.items():
+        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        while bases:
+            base = classes.get(bases.pop())
+            if base is not None:
+                bases += [each.id for each in base.bases if isinstance(each, ast.Name)]
+                twice += [f"{name}.{each}" for each in declared(node)[0] & declared(base)[1]]
+
+    assert twice == []

@@ -48,11 +48,11 @@ MAX_KNOWN_NAMES: Final = 4096
 MAX_KNOWN_NAME: Final = 64
 """Bytes of the longest name that is remembered as proved."""
 
-_CONTEXT_NAMES = frozenset({b"l5d-dtab", b"l5d-sample", b"l5d-reqid"})
-_CONTEXT_PREFIXES = (b"l5d-ctx-", b"l5d-dst-")
-_LOOK = frozenset({b"via", b"forwarded", b"max-forwards"})
-_SPECIAL = frozenset(name.encode() for name in SPECIAL_NAMES)
-_kinds: dict[bytes, int] = {}
+_CONTEXT_NAMES: Final = frozenset({b"l5d-dtab", b"l5d-sample", b"l5d-reqid"})
+_CONTEXT_PREFIXES: Final = (b"l5d-ctx-", b"l5d-dst-")
+_LOOK: Final = frozenset({b"via", b"forwarded", b"max-forwards"})
+_SPECIAL: Final = frozenset(name.encode() for name in SPECIAL_NAMES)
+_kinds: Final[dict[bytes, int]] = {}
 
 
 def kind_of(name: bytes) -> int:
@@ -116,26 +116,28 @@ def malformed_response(message: str, reason: Reason = Reason.BAD_RESPONSE) -> Ma
 # Values are looked at all together, joined by what none may have: 0.5 us per head where a search that also finds
 # blanks at their ends takes 4. Names are few, so proved ones are remembered,
 # unless they mean something to the framing; authorities, too.
-_VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
-_BLANKS = (b" ", b"\t")
+_VALUE_BYTES: Final = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_BLANKS: Final = (b" ", b"\t")
 # Begins with the newline, which it can jump by.
-_blank_edge = re.compile(rb"\n(?:[\t ]|(?<=[\t ]\n))").search
-_plain_names: set[bytes] = set()
-_proved_authorities: set[bytes] = set()
-_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++").fullmatch
-_bad_one_value = re.compile(rb"[^\t -~\x80-\xff]|\A[\t ]|[\t ]\Z").search
-_is_method = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
-_is_path = re.compile(rb"/[!-\"$-~]*+").fullmatch
-_is_status = re.compile(rb"[1-9][0-9][0-9]").fullmatch
+_blank_edge: Final = re.compile(rb"\n(?:[\t ]|(?<=[\t ]\n))").search
+_plain_names: Final[set[bytes]] = set()
+_proved_authorities: Final[set[bytes]] = set()
+_is_name: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++").fullmatch
+_bad_one_value: Final = re.compile(rb"[^\t -~\x80-\xff]|\A[\t ]|[\t ]\Z").search
+_is_method: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
+_is_path: Final = re.compile(rb"/[!-\"$-~]*+").fullmatch
+_is_status: Final = re.compile(rb"[1-9][0-9][0-9]").fullmatch
 # Connection-specific fields (RFC 9113 8.2.2). `te: trailers` is the one exception, looked at on its own.
-_FORBIDDEN = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
-_FOUR = (b":method", b":scheme", b":authority", b":path")
+_FORBIDDEN: Final = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
+_FOUR: Final = (b":method", b":scheme", b":authority", b":path")
 # Where the four are, for each order in which clients send them.
-_ORDERS = {order: tuple(order.index(name) for name in _FOUR) for order in permutations(_FOUR)}
-_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol", b":status"})
-_METHODS = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH"})
-_SCHEMES = frozenset({b"http", b"https"})
-_ONCE = frozenset({b"content-length", b"host", b"te", b"connection", *_FORBIDDEN})
+_ORDERS: Final = {order: tuple(order.index(name) for name in _FOUR) for order in permutations(_FOUR)}
+_PSEUDO: Final = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol", b":status"})
+_METHODS: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH"})
+_SCHEMES: Final = frozenset({b"http", b"https"})
+_ONCE: Final = frozenset({b"content-length", b"host", b"te", b"connection", *_FORBIDDEN})
 
 
 def prove_fields(pairs: Pairs, start: int, request: bool) -> tuple[int, bytes | None]:

@@ -44,9 +44,9 @@ __all__ = [
     "trailer_pairs",
 ]
 
-_NO_NAMES: frozenset[bytes] = frozenset()
-_TE = (b"te", b"trailers")
-_STATUS = {code: (b":status", b"%d" % code) for code in range(100, 1000)}
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+_TE: Final = (b"te", b"trailers")
+_STATUS: Final = {code: (b":status", b"%d" % code) for code in range(100, 1000)}
 
 
 def line_pairs(lines: bytes) -> list[Pair]:
@@ -199,8 +199,8 @@ MAX_KNOWN_TRAILERS: Final = 64
 MAX_KNOWN_TRAILER_BYTES: Final = 128
 """Longer ones say something of their own."""
 
-_forwardable: dict[bytes, bytes] = {}
-_pairs: dict[bytes, list[Pair]] = {}
+_forwardable: Final[dict[bytes, bytes]] = {}
+_pairs: Final[dict[bytes, list[Pair]]] = {}
 
 
 def _remember(memory: dict[bytes, _T], lines: bytes, result: _T) -> None:

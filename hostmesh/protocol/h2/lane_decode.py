@@ -36,7 +36,7 @@ _NEWEST: Final = FIRST_DYNAMIC - 1
 _SHORT: Final = 0x7F
 _HUFFMAN: Final = 0x80
 
-_names: dict[bytes, bytes] = {}
+_names: Final[dict[bytes, bytes]] = {}
 
 
 class HeaderBlockError(ValueError):

@@ -36,11 +36,11 @@ MAX_KNOWN_NAME: Final = 64
 _SECRET_NAMES: Final = (b"authorization", b"proxy-authorization")
 _SHORT_COOKIE: Final = 20
 
-_INDEXED = 0x80, 0x7F
-_ADDED = 0x40, 0x3F
-_UPDATE = 0x20, 0x1F
-_NEVER = 0x10, 0x0F
-_PLAIN = 0x00, 0x0F
+_INDEXED: Final = 0x80, 0x7F
+_ADDED: Final = 0x40, 0x3F
+_UPDATE: Final = 0x20, 0x1F
+_NEVER: Final = 0x10, 0x0F
+_PLAIN: Final = 0x00, 0x0F
 
 
 def _integer(form: tuple[int, int], number: int) -> bytes:
@@ -66,7 +66,7 @@ _STATIC_PAIRS: Final[dict[Pair, bytes]] = {
 _KNOWN_LENGTHS: Final = 1024
 LENGTHS: Final = tuple(_integer((0, 0x7F), length) for length in range(_KNOWN_LENGTHS))
 """How the lengths of usual strings are written."""
-_literal_names: dict[bytes, bytes] = {}
+_literal_names: Final[dict[bytes, bytes]] = {}
 
 
 def _length(value: bytes) -> bytes:
@@ -139,23 +139,21 @@ class HeaderEncoder:
     def encode(self, pairs: Pairs) -> bytes:
         """One whole header block."""
         out: list[bytes] = []
-        add = out.append
         if self._least is not None:
-            add(self._resized())
-        known = self._known.get
-        literal = self._literal.get
+            out.append(self._resized())
+        known = self._known
+        literal = self._literal
         for pair in pairs:
             name, value = pair
             # By name first: the hash of a value that varies would be computed for nothing.
-            part = literal(name)
-            if part is not None and pair.__class__ is tuple:
-                add(part)
+            part = literal.get(name)
+            if part is not None and type(pair) is tuple:
+                out.append(part)
                 size = len(value)
-                add(LENGTHS[size] if size < _KNOWN_LENGTHS else _integer((0, 0x7F), size))
-                part = value
+                out.append(LENGTHS[size] if size < _KNOWN_LENGTHS else _integer((0, 0x7F), size))
+                out.append(value)
             else:
-                part = known(pair) or self._written(pair, name, value)
-            add(part)
+                out.append(known.get(pair) or self._written(pair, name, value))
         return b"".join(out)
 
     def _written(self, pair: Pair, name: bytes, value: bytes) -> bytes:

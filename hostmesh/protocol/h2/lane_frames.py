@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h2.settings import H2Settings
 
 # Length and type in one number: three octets and one.
-_header = Struct(">LBL")
-_unpack = _header.unpack_from
+_header: Final = Struct(">LBL")
+_unpack: Final = _header.unpack_from
 HEADER: Final = 9
 _PRIORITY_OCTETS: Final = 5
 _MASK: Final = 0x7FFFFFFF
 # How every RST_STREAM begins: four octets of payload. Other octets may look so, too.
-_RESET = bytes((0, 0, 4, RST_STREAM))
+_RESET: Final = bytes((0, 0, 4, RST_STREAM))
 
 
 class FrameSink(Protocol):

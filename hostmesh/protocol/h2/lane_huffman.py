@@ -17,21 +17,22 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from itertools import combinations
+from typing import Final
 
 from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_constants import REQUEST_CODES_LENGTH
 from hpack.huffman_table import decode_huffman
 
-_LONGEST = 15
-_LENGTHS = [bits if bits <= _LONGEST else 0 for bits in REQUEST_CODES_LENGTH[:256]]
+_LONGEST: Final = 15
+_LENGTHS: Final = [bits if bits <= _LONGEST else 0 for bits in REQUEST_CODES_LENGTH[:256]]
 # How many bits each byte takes, for one check by translate() and sum(). Long ones never get there.
-_BITS = bytes(_LENGTHS)
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_BITS: Final = bytes(_LENGTHS)
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # 15 ones end the block wherever padding began. The zero keeps an incomplete last code, finished by one of these
 # ones, from finding 15 more.
-_TAIL = bytes([0xFF, 0xFE]).translate(_REVERSED)
-_SMALLEST_WINDOW = -9
-_MAX_PADDING = 7
+_TAIL: Final = bytes([0xFF, 0xFE]).translate(_REVERSED)
+_SMALLEST_WINDOW: Final = -9
+_MAX_PADDING: Final = 7
 
 
 class _Bits:
@@ -54,7 +55,7 @@ class _Bits:
 
 
 # RFC 1951, 3.2.7: the order in which a block says how long the codes for its lengths are.
-_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
+_ORDER: Final = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
 
 
 def _block_header() -> bytes:
@@ -84,9 +85,9 @@ def _block_header() -> bytes:
     return bits.packed()
 
 
-_at_first_string = zlib.decompressobj(_SMALLEST_WINDOW)
+_at_first_string: Final = zlib.decompressobj(_SMALLEST_WINDOW)
 _at_first_string.decompress(_block_header())
-_start = _at_first_string.copy
+_start: Final = _at_first_string.copy
 
 
 def huffman_decoded(data: bytes) -> bytes:

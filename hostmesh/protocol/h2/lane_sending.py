@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.protocol.h2.budgets import Meter
 from hostmesh.protocol.h2.engine import MAX_STREAM, PREFACE
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h2.settings import H2Settings
 
 # A frame's header: length and type in one number, flags, stream.
-_pack = Struct(">LBL").pack
+_pack: Final = Struct(">LBL").pack
 
 
 class LaneSending:

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 VERSION: Final = 20
 """``version`` of HTTP/2 heads, as 11 is that of HTTP/1.1."""
 
-_NO_NAMES: frozenset[bytes] = frozenset()
-_EMPTY = (b"content-length", b"0")
-_LENGTH_TWIN = b"content_length"
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
+_EMPTY: Final = (b"content-length", b"0")
+_LENGTH_TWIN: Final = b"content_length"
 """To a CGI endpoint the framing itself (T6): an HTTP/1 writer then writes the frame anew."""
-_SAYS_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
+_SAYS_LENGTH: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 """Methods whose requests declare a length in HTTP/1, 0 too (RFC 9110 8.6): some endpoints answer 411 else."""
-_PHRASES = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHRASES
+_PHRASES: Final = {int(code): code.phrase.encode() for code in HTTPStatus} | REASON_PHRASES
 
 
 def _joined(crumbs: list[Pair]) -> Pair:
