@@ -47,7 +47,7 @@ test: .venv/.installed $(if $(CI),servers)
 # Anew each time: a module that is no longer compiled would still be found.
 compiled: .venv/.installed pure
 	@command -v $(or $(CC),cc) >/dev/null || { echo "make compiled needs a C compiler, such as gcc"; exit 1; }
-	@HOSTMESH_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace --parallel $$(nproc)
+	@$(BIN)/python -m hostmesh.core_build --quiet build_ext --inplace --parallel $$(nproc)
 	@$(BIN)/hostmesh --version
 
 pure:

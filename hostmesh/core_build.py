@@ -1,7 +1,6 @@
 """The optional build of the data path as machine code; everything else about the package is in pyproject.toml.
 
-    make compiled                             in place, for this checkout; ``make pure`` takes it away again
-    HOSTMESH_COMPILE=1 pip install --no-build-isolation .      the same in an installed package (mypy must be there)
+    make compiled         in place, for this checkout; ``make pure`` takes it away again
 
 The modules stay what they are, Python that runs as it is: mypyc reads their types and makes extension modules of them,
 which the interpreter then prefers. See docs/architecture.md, "The compiled core".
@@ -10,8 +9,9 @@ which the interpreter then prefers. See docs/architecture.md, "The compiled core
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from setuptools import Extension, setup
+from setuptools import setup
 
 COMPILED = """
 protocol/    context h1_body h1_fields h1_head h1_meaning h1_message h1_write
@@ -45,14 +45,12 @@ def modules() -> list[str]:
     return files
 
 
-def extensions() -> list[Extension]:
-    """What to build: nothing, unless asked."""
-    if os.environ.get("HOSTMESH_COMPILE") != "1":
-        return []
+def extensions() -> list[Any]:
+    """What to build. Imports mypyc, which belongs to mypy."""
     from mypyc.build import mypycify
 
     # One library of all, so that calls from module to module are calls of C.
-    built: list[Extension] = mypycify(
+    built: list[Any] = mypycify(
         ["--strict", *modules()],
         group_name="hostmesh.core",
         opt_level=os.environ.get("HOSTMESH_OPTIMIZE", "2"),
