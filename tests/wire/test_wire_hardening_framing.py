@@ -558,7 +558,6 @@ OTHER_PROTOCOLS = [
     (b"GET / HTTP/2.0\r\nHost: web\r\n\r\n", 505),
     (b"GET / HTTP/1.2\r\nHost: web\r\n\r\n", 505),
     (b"GET / HTP/1.1\r\nHost: web\r\n\r\n", 400),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)), 400),
     (b"get / http/1.1\r\nHost: web\r\n\r\n", 400),
     (b"GET  / HTTP/1.1\r\nHost: web\r\n\r\n", 400),
     (b"GET / HTTP/1.1 \r\nHost: web\r\n\r\n", 400),
@@ -574,7 +573,6 @@ OTHER_PROTOCOLS = [
         "2.0",
         "1.2",
         "HTP",
-        "TLS",
         "lower case",
         "two spaces",
         "trailing space",
@@ -592,6 +590,18 @@ def test_f21_other_protocols_are_refused(hostile: Lab, data: bytes, status: int)
         assert client.read_until_close() == b""
 
     assert response.status == status
+    hostile.mesh.wait_log(f'"caller": "{caller}"')
+    assert hostile.mesh.log().count(f'"caller": "{caller}"') == 1
+
+
+def test_f21_a_tls_caller_gets_an_alert(hostile: Lab) -> None:
+    """F21: TLS on a port without is refused in its own language: handshake_failure, one log line, the end."""
+    source = "127.8.1.1"
+    with hostile.mesh.client(source=source) as client:
+        caller = f"{source}:{client.local_port}"
+        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)))
+        assert client.read_until_close() == b"\x15\x03\x01\x00\x02\x02\x28"
+
     hostile.mesh.wait_log(f'"caller": "{caller}"')
     assert hostile.mesh.log().count(f'"caller": "{caller}"') == 1
 
