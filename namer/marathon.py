@@ -42,7 +42,7 @@ from hostmesh.plugin import (
     endpoint_of,
 )
 from hostmesh.registry.polled import RETRY_MAX_S, cause_of
-from hostmesh.registry.tls_context import ClientContexts, sni_of
+from hostmesh.registry.tls_context import ClientContexts, server_name_of
 from hostmesh.registry.tls_trouble import tls_error, told
 from namer.marathon_format import app_ids, name_in, places
 
@@ -81,7 +81,7 @@ class MarathonNamer(PolledNamer):
         if tls is not None and tls.enabled:
             name = tls.common_name or self._host
             self._contexts = ClientContexts(tls, name, deps.report, registry=f"{self._host}:{self._port}")
-            if (sni := sni_of(name)) is not None:
+            if (sni := server_name_of(name)) is not None:
                 self._extra = {"extensions": {"sni_hostname": sni}}
         self._client: httpx.AsyncClient | None = None
         self._context: ssl.SSLContext | None = None

@@ -1,16 +1,17 @@
 """What is legal and mostly a slip: advice of ``hostmesh check`` on TLS and on the admin port (rules X1, X4, X6 of
 docs/threat-model.md).
 
-Nothing here refuses a file or is said by ``run``: each of these can be meant. The key files that are named are looked
-at, and not read.
+Nothing here refuses a configuration: each of these can be meant, or is put right where it runs. Files of TLS are read
+if they are there, so that what ``run`` would refuse is known before; the others may be made elsewhere, or later.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
+from os.path import exists
 
 from hostmesh.config.convert import Made
 from hostmesh.config.model import AdminConfig
@@ -30,7 +31,7 @@ def lint(report: Report, root: Node, made: Sequence[Made]) -> None:
             case AdminConfig():
                 found = _admin(each.value)
             case CertificateFiles():
-                found = _key(each.value.key_path)
+                found = _pair(each.value)
             case _:
                 continue
         for key, message in found:
@@ -53,6 +54,10 @@ def _client(tls: ClientTlsConfig) -> Iterator[tuple[str, str]]:
             "found without trustCertsBundle, expected the CA that signs it: every CA of this system is believed for "
             "this name, which is meant for hosts of the internet only",
         )
+    keys = {path: f"trustCerts[{index}]" for index, path in enumerate(tls.trust_certs)}
+    if tls.trust_certs_bundle is not None:
+        keys = {tls.trust_certs_bundle: "trustCertsBundle"}
+    yield from _trust(keys, tls.crl_path)
 
 
 def _server(tls: ServerTlsConfig) -> Iterator[tuple[str, str]]:
@@ -62,7 +67,54 @@ def _server(tls: ServerTlsConfig) -> Iterator[tuple[str, str]]:
             "found without requireClientAuth: true: who shows a certificate must show a good one, and who shows none "
             "is let in",
         )
-    yield from _key(tls.key_path)
+    yield from _pair(tls.own[0])
+    if tls.ca_cert_path is not None:
+        yield from _trust({tls.ca_cert_path: "caCertPath"}, tls.crl_path)
+
+
+def _pair(files: CertificateFiles) -> Iterator[tuple[str, str]]:
+    yield from _key(files.key_path)
+    keys = {files.cert_path: "certPath", files.key_path: "keyPath"}
+    more = files.intermediate_certs_path
+    if more is not None:
+        keys[more] = "intermediateCertsPath"
+
+    def read() -> None:
+        KeyPair.read(
+            read_pem(files.cert_path), read_pem(files.key_path), None if more is None else read_pem(more)
+        )
+
+    if all(map(exists, keys)):
+        # Only here: cryptography is for those who use it.
+        from hostmesh.protocol.tls.credentials import KeyPair
+        from hostmesh.registry.pem import read_pem
+
+        yield from _told(keys, read)
+
+
+def _trust(keys: dict[str, str], crl: str | None) -> Iterator[tuple[str, str]]:
+    cas = list(keys)
+    if crl is not None:
+        keys = {**keys, crl: "crlPath"}
+
+    def read() -> None:
+        Trust.read([read_pem(path) for path in cas], [] if crl is None else [read_pem(crl)])
+
+    if keys and all(map(exists, keys)):
+        # Only here, as above.
+        from hostmesh.protocol.tls.credentials import Trust
+        from hostmesh.registry.pem import read_pem
+
+        yield from _told(keys, read)
+
+
+def _told(keys: dict[str, str], read: Callable[[], None]) -> Iterator[tuple[str, str]]:
+    """What ``read`` finds wrong, at the key of the file that its text begins with."""
+    try:
+        read()
+    except ValueError as error:
+        path = str(error).partition(": ")[0]
+        yield keys.get(path, next(iter(keys.values()))), f"run refuses this: {error}"
 
 
 def _admin(admin: AdminConfig) -> Iterator[tuple[str, str]]:

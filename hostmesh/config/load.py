@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path as FilePath
+from typing import Any
 
 import attrs
 
 from hostmesh.base.errors import ConfigError
-from hostmesh.config.convert import BAD, Converter
+from hostmesh.config.convert import BAD, Converter, Made
 from hostmesh.config.crosscheck import crosscheck
 from hostmesh.config.lint import lint
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.plugin_files import add_plugin_files
 from hostmesh.config.registry import Registry
-from hostmesh.config.report import Report
+from hostmesh.config.report import KeyPath, Report, show_path
+from hostmesh.config.shape import fields_of
 from hostmesh.config.source import MAX_BYTES, read_source
-from hostmesh.config.tree import Table
+from hostmesh.config.tls import CertificateFiles, ClientTlsConfig, ServerTlsConfig
+from hostmesh.config.tree import Node, Table, line_at
 
 STDIN = "-"
 """The file name that stands for standard input."""
@@ -52,7 +56,25 @@ def load(
         return None, report
     if advice:
         lint(report, root, converter.made)
-    return attrs.evolve(config, file=filename, unavailable_lines=tuple(report.unavailable_lines())), report
+    found = attrs.evolve(
+        config,
+        file=filename,
+        unavailable_lines=tuple(report.unavailable_lines()),
+        lines=file_lines(root, converter.made),
+    )
+    return found, report
+
+
+def file_lines(root: Node, made: Sequence[Made]) -> dict[str, int]:
+    """The line of every key that may name a file of TLS: what is wrong with the file is found out when it runs."""
+    lines = {}
+    for each in made:
+        if isinstance(each.value, CertificateFiles | ClientTlsConfig | ServerTlsConfig):
+            kind: Any = type(each.value)
+            for known in fields_of(kind):
+                path: KeyPath = (*each.path, known.key)
+                lines[show_path(path)] = line_at(root, path)
+    return lines
 
 
 def read_file(filename: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from attrs import field, frozen
@@ -152,6 +153,18 @@ class LinkerConfig:
     """Where it was read from."""
     unavailable_lines: tuple[str, ...] = field(default=(), metadata={"internal": True}, eq=False)
     """What parses and cannot run in this version, each ``file:line: key: ...``."""
+    lines: Mapping[str, int] = field(factory=dict, metadata={"internal": True}, eq=False, repr=False)
+    """Where the keys stand that name files of TLS."""
+
+    def located(self, text: str) -> str:
+        """Each line of ``text`` that begins with a key of :attr:`lines`, with file and line in front of it."""
+        said = []
+        for each in text.splitlines():
+            key = each.partition(": ")[0]
+            # Of a list its key is known, not each item.
+            line = self.lines.get(key, self.lines.get(key.rpartition("[")[0]))
+            said.append(each if line is None else f"{self.file}:{line}: {each}")
+        return "\n".join(said)
 
 
 def unavailable(config: LinkerConfig) -> list[str]:

@@ -8,7 +8,7 @@ certificate must not keep a revocation from being obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import nan
 from os.path import abspath
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -19,11 +19,12 @@ import trio
 from hostmesh.base.errors import ConfigError
 from hostmesh.base.var import Var
 from hostmesh.config.model import LinkerConfig
-from hostmesh.config.policies import STATIC, Policy
 from hostmesh.config.tls import CertificateFiles, ClientTlsConfig, ServerTlsConfig
 from hostmesh.daemon.pem_content import Content, read_pair, read_trust
 from hostmesh.daemon.pem_files import SETTLE_S, PemFiles, Watching
-from hostmesh.protocol.tls.credentials import CredentialError
+from hostmesh.daemon.tls_places import Fetched, place_of, tls_objects
+from hostmesh.protocol.tls.credentials import CredentialError, Pem
+from hostmesh.registry.pem import read_pem
 
 if TYPE_CHECKING:
     from hostmesh.daemon.shared import Shared
@@ -121,6 +122,8 @@ class Certificates:
         self._kept: dict[Hashable, Contexts[Any]] = {}
         self._prepared: dict[Hashable, Contexts[Any]] | None = None
         self._pinned: set[Hashable] = set()
+        self.fetched: Fetched = {}
+        """Files that have been read on a thread, for :meth:`prepare`; others it reads itself."""
 
     # -- what others ask for --------------------------------------------------------------------------------------
 
@@ -170,7 +173,8 @@ class Certificates:
     # -- a configuration ------------------------------------------------------------------------------------------
 
     def prepare(self, config: LinkerConfig) -> None:
-        """Load every file that ``config`` names; blocks. ConfigError for each that cannot be used, all at once."""
+        """Load every file that ``config`` names; blocks for those that are not in :attr:`fetched`. ConfigError for
+        each that cannot be used, all at once."""
         self.abandon()
         self._prepared = {}
         mistakes = []
@@ -267,8 +271,16 @@ class Certificates:
     ) -> PemFiles[Any]:
         known = self._parts.get(key)
         if known is None:
-            known = self._parts[key] = PemFiles(self._watching, paths, read)
+            known = self._parts[key] = PemFiles(self._watching, paths, read, now=self._now)
         return known
+
+    def _now(self, path: str) -> Pem:
+        found = self.fetched.get(path)
+        if found is None:
+            return read_pem(path)
+        if isinstance(found, CredentialError):
+            raise found
+        return found
 
     # -- what is shown --------------------------------------------------------------------------------------------
 
@@ -316,61 +328,3 @@ class Certificates:
         scope.gauge("alarm", lambda: float(part.trouble is not None))
         scope.counter_of("reloads", lambda: part.reloads)
         scope.counter_of("reload_failures", lambda: part.failures)
-
-
-def tls_objects(config: LinkerConfig) -> Iterator[tuple[str, ServerTlsConfig | ClientTlsConfig]]:
-    """Every ``tls`` of routers, namers and announcers that is not switched off, with its place in the file.
-
-    Connections to registries have contexts of another engine (:mod:`hostmesh.registry.tls_context`); their files are
-    judged at the start and watched for what is broken or about to expire as all others are.
-    """
-    for index, namer in enumerate(config.namers):
-        tls = getattr(namer, "tls", None)
-        if isinstance(tls, ClientTlsConfig) and tls.enabled:
-            yield f"namers[{index}].tls", tls
-    for index, router in enumerate(config.routers):
-        for number, announcer in enumerate(router.announcers):
-            tls = getattr(announcer, "tls", None)
-            if isinstance(tls, ClientTlsConfig) and tls.enabled:
-                yield f"routers[{index}].announcers[{number}].tls", tls
-        for number, server in enumerate(getattr(router, "servers", ())):
-            if server.tls is not None:
-                yield f"routers[{index}].servers[{number}].tls", server.tls
-        policy = getattr(router, "client", None)
-        if not isinstance(policy, Policy):
-            continue
-        for number, entry in enumerate(policy.configs):
-            tls = getattr(entry.params, "tls", None)
-            if isinstance(tls, ClientTlsConfig) and tls.enabled:
-                where = f"client.configs[{number}]" if policy.kind == STATIC else "client"
-                yield f"routers[{index}].{where}.tls", tls
-
-
-def place_of(place: str, tls: ServerTlsConfig | ClientTlsConfig, text: str) -> str:
-    """``text``, which begins with a path, after the key that has this path."""
-    named = {abspath(path): key for key, path in _paths(tls)}
-    key = named.get(text.partition(": ")[0])
-    return f"{place}: {text}" if key is None else f"{place}.{key}: {text}"
-
-
-def _paths(tls: ServerTlsConfig | ClientTlsConfig) -> Iterator[tuple[str, str]]:
-    """Keys and the files that they name."""
-    own: list[tuple[str, CertificateFiles]] = []
-    if isinstance(tls, ServerTlsConfig):
-        first, *more = tls.own
-        own = [("", first), *((f"certificates[{index}].", files) for index, files in enumerate(more))]
-        if tls.ca_cert_path is not None:
-            yield "caCertPath", tls.ca_cert_path
-    else:
-        if tls.client_auth is not None:
-            own = [("clientAuth.", tls.client_auth)]
-        if tls.trust_certs_bundle is not None:
-            yield "trustCertsBundle", tls.trust_certs_bundle
-        yield from ((f"trustCerts[{index}]", path) for index, path in enumerate(tls.trust_certs))
-    if tls.crl_path is not None:
-        yield "crlPath", tls.crl_path
-    for prefix, files in own:
-        yield f"{prefix}certPath", files.cert_path
-        yield f"{prefix}keyPath", files.key_path
-        if files.intermediate_certs_path is not None:
-            yield f"{prefix}intermediateCertsPath", files.intermediate_certs_path

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -16,6 +14,7 @@ from hostmesh.naming.bound import BoundName
 from hostmesh.naming.matcher import Matcher, substituted
 from hostmesh.naming.path import Path
 from hostmesh.protocol.limits import Limits
+from hostmesh.protocol.tls.server_name import server_name_of
 from hostmesh.proxy.client_stack import ClientStack
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.router import Router
@@ -28,12 +27,6 @@ if TYPE_CHECKING:
 
 RESPONSE_LIMITS = Limits(max_initial_line=8192, max_head_bytes=64 * 1024, max_fields=200)
 """What an endpoint's response head may be: larger than a request's, since our own services send it, and bounded."""
-
-
-MAX_HOST_NAME = 253
-"""Characters of a host name (RFC 1123 section 2.1). OpenSSL takes 255, and more would leave an error behind."""
-
-_is_host_name = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*").fullmatch
 
 
 class PolicyResolver:
@@ -75,25 +68,6 @@ def endpoint_tls_of(shared: Shared, config: ClientTlsConfig | None) -> EndpointT
         server_name=server_name_of(name),
         from_subject=config.common_name_from_subject,
     )
-
-
-def server_name_of(name: str | None) -> str | None:
-    """The host name to ask an endpoint for (RFC 6066 section 3), if ``name`` is one.
-
-    It is not an address or a SPIFFE id, and has no final dot. What a prefix has captured may be no host name at all;
-    then no certificate is for it, which is found out when one is shown.
-    """
-    name = (name or "").removesuffix(".")
-    return name if len(name) <= MAX_HOST_NAME and _is_host_name(name) and not is_address(name) else None
-
-
-def is_address(name: str) -> bool:
-    """Whether a name is an IP address."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def client_maker(

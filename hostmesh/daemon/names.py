@@ -14,7 +14,7 @@ from urllib.parse import quote
 from attrs import frozen
 
 from hostmesh.base.errors import ConfigError
-from hostmesh.registry.tls_context import sni_of
+from hostmesh.protocol.tls.server_name import server_name_of
 
 TIMEOUT_S = 10.0
 """For the daemon to answer."""
@@ -72,7 +72,7 @@ class _HttpsConnection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         http.client.HTTPConnection.connect(self)
-        self.sock = self._verifying.wrap_socket(self.sock, server_hostname=sni_of(self._name))
+        self.sock = self._verifying.wrap_socket(self.sock, server_hostname=server_name_of(self._name))
 
 
 def fetch(admin: str, target: str, tls: AdminTls = AdminTls()) -> object:

@@ -15,7 +15,7 @@ from attrs import frozen
 from hostmesh.base.var import PENDING, Pending, Turn, Var
 from hostmesh.daemon.pem_content import Content, Item, Read
 from hostmesh.protocol.tls.credentials import CredentialError, Pem
-from hostmesh.registry.walk import File, Missing, Unreadable, look
+from hostmesh.registry.pem import MAX_PEM_BYTES, pem_of, read_pem
 
 if TYPE_CHECKING:
     from hostmesh.base.env import Env
@@ -27,9 +27,6 @@ T = TypeVar("T")
 SETTLE_S: Final = 1.5
 """For so long files may contradict each other before that is an alarm: longer than tools need between two files,
 and short enough for whoever has just replaced them to see it."""
-
-MAX_PEM_BYTES: Final = 4 * 1024 * 1024
-"""Of one file. A system's bundle of CAs has a quarter of a MiB, a revocation list 40 bytes for each certificate."""
 
 MAX_TOLD: Final = 5
 """Certificates that one line of the log names: a bundle has hundreds."""
@@ -58,10 +55,11 @@ class Watching:
 
 
 class PemFiles(Var["Content[T]"]):
-    """The content of ``paths``, which are absolute: read at once, which blocks, and watched while this is observed.
+    """The content of ``paths``, which are absolute: read at once, and watched while this is observed.
 
     ``read(pem)`` makes it of the files, which it asks for by path. It raises CredentialError, and so does the
-    constructor; later that is an alarm, and the value stays. ``on_idle`` is called when nobody observes any more.
+    constructor; later that is an alarm, and the value stays. ``now`` is what reads them for the constructor, which
+    blocks if that does. ``on_idle`` is called when nobody observes any more.
     """
 
     def __init__(
@@ -70,9 +68,10 @@ class PemFiles(Var["Content[T]"]):
         paths: Sequence[str],
         read: Callable[[Read], Content[T]],
         *,
+        now: Read = read_pem,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(watching.turn, read(read_now), on_active=self._start, on_idle=self._stop)
+        super().__init__(watching.turn, read(now), on_active=self._start, on_idle=self._stop)
         self._watching = watching
         self.paths = tuple(dict.fromkeys(paths))
         self._read = read
@@ -132,7 +131,7 @@ class PemFiles(Var["Content[T]"]):
         self._good(content)
 
     def _pem(self, path: str) -> Pem:
-        return _pem_of(path, self._watched[path].var.value)
+        return pem_of(path, self._watched[path].var.value)
 
     def _bad(self, problem: str) -> None:
         if problem == self._problem:
@@ -208,18 +207,3 @@ class PemFiles(Var["Content[T]"]):
         if what not in self._told:
             self._told.add(what)
             say(event, {"cause": cause})
-
-
-def read_now(path: str) -> Pem:
-    """A file as it is now. Blocks; CredentialError if it cannot be read."""
-    return _pem_of(path, look(path, MAX_PEM_BYTES).found)
-
-
-def _pem_of(path: str, state: FileState) -> Pem:
-    if isinstance(state, File):
-        return Pem(path, state.text.encode())
-    if isinstance(state, Missing):
-        raise CredentialError(f"{path}: expected a file, found nothing at {state.where}")
-    if isinstance(state, Unreadable):
-        raise CredentialError(state.cause)
-    raise CredentialError(f"{path}: expected a file, found a directory")

@@ -18,6 +18,7 @@ from hostmesh import __version__, core
 from hostmesh.base.errors import ConfigError
 from hostmesh.config.load import load, read_file
 from hostmesh.config.model import LinkerConfig
+from hostmesh.daemon.build import uses_tls
 from hostmesh.daemon.linker import Linker
 from hostmesh.daemon.logs import Logs
 from hostmesh.daemon.observe import Observers
@@ -67,7 +68,7 @@ def run_config(
         try:
             status: int = base.run(daemon.serve)
         except* ConfigError as group:
-            raise flat(group) from None
+            raise ConfigError(config.located(str(flat(group)))) from None
     return status
 
 
@@ -159,6 +160,8 @@ class Daemon:
         self.admin_stop = trio.Event()
         self.admin_stopped = trio.Event()
         self._reloading = trio.Lock()
+        # One thread: the next reload waits for what hangs in the one before, and fails as that did.
+        self._fetching = trio.CapacityLimiter(1)
         self.reloads = 0
         self.reload_failures = 0
         scope = self.shared.metrics.scope("config")
@@ -338,15 +341,21 @@ class Daemon:
             return await self._reload(why, data)
 
     async def _reload(self, why: str, data: bytes | None) -> bool:
+        config: LinkerConfig | None = None
         try:
             text = read_file(self.file) if data is None else data
             # A page of YAML takes 20 ms to read and check. On a thread it costs the data path half a millisecond here
             # and there (SWITCH_INTERVAL), here it would stop it.
             config, report = await trio.to_thread.run_sync(load, text, self.file)
-            if self.stopping.is_set():
-                return False
             if config is None:
                 raise ConfigError("\n".join(report.mistake_lines()))
+            if uses_tls(config):
+                # Only here: what does not speak TLS does not load it.
+                from hostmesh.daemon.tls_places import fetch_on_thread
+
+                self.shared.certificates.fetched = await fetch_on_thread(config, self._fetching)
+            if self.stopping.is_set():
+                return False
             recorders = self.observers.prepare(config)
             self.linker.apply(config, recorders)
             self.observers.commit()
@@ -354,9 +363,14 @@ class Daemon:
             self.reload_failures += 1
             self.observers.abandon()
             self.log.error(
-                "reload refused, the old configuration stays", why=why, mistakes=str(error).splitlines()
+                "reload refused, the old configuration stays",
+                why=why,
+                mistakes=(str(error) if config is None else config.located(str(error))).splitlines(),
             )
             return False
+        finally:
+            if self.shared.has_certificates:
+                self.shared.certificates.fetched = {}
         for line in report.warning_lines():
             self.log.warning("config", message=line)
         if config.admin != self.config.admin:

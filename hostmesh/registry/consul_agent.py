@@ -20,8 +20,9 @@ from attrs import frozen
 
 from hostmesh.base.backoff import Decorrelated
 from hostmesh.naming.addr import AddrBound, AddrPending, Endpoint
+from hostmesh.protocol.tls.server_name import server_name_of
 from hostmesh.registry.consul_transport import ANSWER_S, Client, Transport, Unreachable
-from hostmesh.registry.tls_context import ClientContexts, TlsSettings, sni_of
+from hostmesh.registry.tls_context import ClientContexts, TlsSettings
 from hostmesh.registry.tls_trouble import tls_error, told
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class Agent:
         if context is None:
             return stream
         name = self.address.server_name
-        secured = trio.SSLStream(stream, context, server_hostname=None if name is None else sni_of(name))
+        secured = trio.SSLStream(stream, context, server_hostname=server_name_of(name))
         try:
             await secured.do_handshake()
         except BaseException:

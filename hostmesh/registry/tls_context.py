@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from hostmesh.protocol.tls.credentials import KeyPair, Pem, Trust
+# Namers see registries and nothing below.
+from hostmesh.protocol.tls.server_name import server_name_of as server_name_of
 
-MAX_FILE: Final = 1 << 20
-"""Bytes of one PEM file; a system's bundle of CAs has 200 KiB."""
+if TYPE_CHECKING:
+    from hostmesh.protocol.tls.credentials import KeyPair, Trust
 
 
 class ClientAuth(Protocol):
@@ -128,6 +127,7 @@ def client_context(tls: TlsSettings, name: str, alpn: Sequence[str] = HTTP) -> V
     :class:`TlsFileError` if a file is missing or malformed.
     """
     from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
+    from hostmesh.registry.pem import read_pem
 
     prepare()
     context = VerifyingContext.of(
@@ -142,41 +142,20 @@ def client_context(tls: TlsSettings, name: str, alpn: Sequence[str] = HTTP) -> V
     try:
         if tls.authorities:
             # The system's CAs have no say where CAs are named.
-            revoked = () if tls.crl_path is None else (_pem(tls.crl_path),)
-            load_trust(context, Trust.read([_pem(path) for path in tls.authorities], revoked))
+            revoked = () if tls.crl_path is None else (read_pem(tls.crl_path),)
+            load_trust(context, Trust.read([read_pem(path) for path in tls.authorities], revoked))
         elif not tls.disable_validation:
             context.load_default_certs()
         if tls.client_auth is not None:
             auth = tls.client_auth
             more = auth.intermediate_certs_path
             pair = KeyPair.read(
-                _pem(auth.cert_path), _pem(auth.key_path), None if more is None else _pem(more)
+                read_pem(auth.cert_path), read_pem(auth.key_path), None if more is None else read_pem(more)
             )
             load_pair(context, pair)
     except CredentialError as error:
         raise TlsFileError(str(error)) from error
     return context
-
-
-def sni_of(name: str) -> str | None:
-    """What is asked for when ``name`` is wanted: nothing for a SPIFFE id and for an address (RFC 6066, 3)."""
-    if "://" in name:
-        return None
-    try:
-        ip_address(name)
-    except ValueError:
-        return name.removesuffix(".")
-    return None
-
-
-def _pem(path: str) -> Pem:
-    from hostmesh.protocol.tls.credentials import Pem
-
-    try:
-        with open(path, "rb") as file:
-            return Pem(path, file.read(MAX_FILE))
-    except OSError as error:
-        raise TlsFileError(f"{path}: {error.strerror}") from error
 
 
 def load_trust(context: ssl.SSLContext, trust: Trust) -> None:

@@ -30,7 +30,8 @@ from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.retry import KazooRetry
 from kazoo.security import make_acl
 
-from hostmesh.registry.tls_context import ClientContexts, Report, TlsSettings, sni_of
+from hostmesh.protocol.tls.server_name import server_name_of
+from hostmesh.registry.tls_context import ClientContexts, Report, TlsSettings
 from hostmesh.registry.tls_trouble import told
 from hostmesh.registry.usable import endpoint_of
 
@@ -79,7 +80,7 @@ class Contexts:
             contexts = self._made[name] = ClientContexts(self._tls, name, self._report, alpn=())
         try:
             sock.settimeout(CONNECT_S)
-            return contexts.current().wrap_socket(sock, server_hostname=sni_of(name))
+            return contexts.current().wrap_socket(sock, server_hostname=server_name_of(name))
         except OSError as error:
             sock.close()
             said = told(error, host) if isinstance(error, ssl.SSLError) else str(error)

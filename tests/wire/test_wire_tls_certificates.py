@@ -20,6 +20,12 @@ def install(folder: Path, cert: Issued, key: Issued) -> None:
     shutil.copy(key.key, folder / "web.key")
 
 
+def line_of(mesh: Hostmesh, key: str) -> int:
+    """Where ``key`` stands in the configuration."""
+    lines = mesh.file.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if key in line)
+
+
 def test_a_start_with_a_wrong_key_names_key_and_file(tmp_path: Path, tls_files: TlsFiles) -> None:
     """On stderr, with exit status 1, before any port is open to callers."""
     install(tmp_path, tls_files.web, tls_files.shop)
@@ -30,9 +36,10 @@ def test_a_start_with_a_wrong_key_names_key_and_file(tmp_path: Path, tls_files: 
     )
 
     assert done.returncode == 1
+    where = f"{mesh.file}:{line_of(mesh, 'keyPath')}: routers[0].servers[0].tls.keyPath"
     assert (
-        f"routers[0].servers[0].tls.keyPath: {tmp_path}/web.key: this is not the key of the certificate in "
-        f"{tmp_path}/web.crt" in done.stderr
+        f"{where}: {tmp_path}/web.key: this is not the key of the certificate in {tmp_path}/web.crt"
+        in done.stderr
     )
     assert "Traceback" not in done.stderr
 
@@ -43,7 +50,8 @@ def test_a_reload_with_a_bad_file_changes_nothing(tmp_path: Path, tls_files: Tls
     with EndpointServer("web-1") as web, Hostmesh.routing(tmp_path, config(server=TLS), web=[web]) as mesh:
         mesh.write_config(config(server={**TLS, "keyPath": "@dir@/no.key"}))
         mesh.wait_log("reload refused")
-        assert f"tls.keyPath: {tmp_path}/no.key: expected a file" in mesh.log()
+        where = f"{mesh.file}:{line_of(mesh, 'keyPath')}: routers[0].servers[0].tls.keyPath"
+        assert f"{where}: {tmp_path}/no.key: expected a file" in mesh.log()
 
         install(tmp_path, tls_files.shop, tls_files.shop)
         mesh.wait_log("tls.reloaded")

@@ -18,9 +18,6 @@ from hostmesh.protocol.tls.identity import PeerIdentity, visible
 from hostmesh.protocol.tls.records import CLOSED, RECORD, Records, records_of
 from hostmesh.protocol.tls.server_hello import resumes
 
-FLUSH: Final = 64 * 1024
-"""Bytes asked for when something other than data may have to be sent: a handshake flight with a long chain."""
-
 SLICE: Final = 4096
 """Bytes that OpenSSL is given at once where many records may be in them: in one call it takes whatever it has."""
 
@@ -213,7 +210,8 @@ class TlsCodec:
                 except SSL.Error as error:
                     raise self._failure(error) from None
         if not data:
-            plain = b"".join(self._read(FLUSH))
+            # No more records than bytes; the engine has been given a slice at most.
+            plain = b"".join(self._read(SLICE))
             rest, self._rest = self._rest, b""
             return plain + self.decrypt(rest) if rest and not self.ended else plain
         skip, head = self._skip, self._head

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from hostmesh.cli import OK, main
 from hostmesh.config.load import load
+from tests.tls_files import TlsFiles
 
 HEAD = "routers:\n- protocol: http\n  servers:\n  - {port: 4140}\n"
 CLIENT = HEAD + "  client:\n    tls: {TLS}\n"
@@ -80,6 +82,64 @@ def test_a_slip_is_pointed_out(text: str, said: str) -> None:
 def test_what_is_right_needs_no_advice(text: str) -> None:
     """Nothing is said of it."""
     assert advice(text) == []
+
+
+@pytest.fixture
+def pems(tmp_path: Path, tls_files: TlsFiles) -> Path:
+    """A pair and its CA, the key of another pair, and garbage."""
+    for name, source in {
+        "web.crt": tls_files.web.cert,
+        "web.key": tls_files.web.key,
+        "shop.key": tls_files.shop.key,
+        "ca.pem": tls_files.ca,
+        "crl.pem": tls_files.crl,
+    }.items():
+        shutil.copyfile(source, tmp_path / name)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "bad.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    return tmp_path
+
+
+OWN = "certPath: @/web.crt, keyPath: @/web.key"
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "said"),
+    [
+        (OWN, "commonName: a, trustCertsBundle: @/ca.pem, crlPath: @/crl.pem", []),
+        (OWN + ", intermediateCertsPath: @/later.pem", "commonName: a, trustCerts: [@/later.pem]", []),
+        (
+            "certPath: @/web.crt, keyPath: @/shop.key",
+            "commonName: a, trustCerts: [@/ca.pem, @/bad.pem]",
+            [
+                "f:5: routers[0].servers[0].tls.keyPath: run refuses this: @/shop.key: this is not the key of the "
+                "certificate in @/web.crt",
+                "f:7: routers[0].client.tls.trustCerts[1]: run refuses this: @/bad.pem: ",
+            ],
+        ),
+        (
+            f"{OWN}, certificates: [{{certPath: @/bad.pem, keyPath: @/web.key}}], requireClientAuth: true, "
+            "caCertPath: @/ca.pem, crlPath: @/bad.pem",
+            "commonName: a, trustCertsBundle: @/ca.pem, clientAuth: {certPath: @/web.crt, keyPath: @/ca.pem}",
+            [
+                "f:5: routers[0].servers[0].tls.certificates[0].certPath: run refuses this: @/bad.pem: ",
+                "f:5: routers[0].servers[0].tls.crlPath: run refuses this: @/bad.pem: ",
+                "f:7: routers[0].client.tls.clientAuth.keyPath: run refuses this: @/ca.pem: ",
+            ],
+        ),
+    ],
+    ids=["good", "not-there-yet", "other-key-and-bad-ca", "one-of-many"],
+)
+def test_x4_a_file_that_run_would_refuse(pems: Path, server: str, client: str, said: list[str]) -> None:
+    """Known before it is deployed, each at the key that names it; what is not there is not judged."""
+    text = (
+        SERVER.replace("certPath: /c.pem, keyPath: /k.pem, TLS", server)
+        + f"  client:\n    tls: {{{client}}}\n"
+    )
+
+    lines = [line.replace(str(pems), "@") for line in advice(text.replace("@", str(pems)))]
+
+    assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
 
 
 def test_x4_a_key_that_others_may_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

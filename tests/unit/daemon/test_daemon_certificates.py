@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,8 +15,9 @@ from hostmesh.base.errors import ConfigError
 from hostmesh.config.load import load
 from hostmesh.config.model import LinkerConfig
 from hostmesh.config.tls import CertificateFiles, ClientAuthConfig, ClientTlsConfig, ServerTlsConfig
-from hostmesh.daemon.certificates import TICKET_KEYS_S, Certificates, tls_objects
+from hostmesh.daemon.certificates import TICKET_KEYS_S, Certificates
 from hostmesh.daemon.shared import Shared
+from hostmesh.daemon.tls_places import Fetched, fetch, fetch_on_thread, tls_objects
 from hostmesh.pump.memory import MemoryLoop
 from hostmesh.telemetry.labels import extract
 from tests.fs_world import RealEnv
@@ -214,6 +216,50 @@ def test_places_are_those_of_the_file(host: Host) -> None:
         "routers[0].servers[0].tls",
         "routers[0].client.tls",
     ]
+
+
+def test_r10_what_has_been_fetched_is_not_read_again(host: Host) -> None:
+    """A reload reads on a thread, errors too; what happens to the files meanwhile is for those who watch them."""
+    config = config_of(host, SERVER, "tls: {commonName: a, trustCertsBundle: @/no-ca}")
+    fetched = fetch(config)
+    assert set(fetched) == {host.path(name) for name in ("cert", "key", "no-ca")}
+    host.certificates.fetched = fetched
+    for name in ("cert", "key"):
+        (host.folder / name).unlink()
+    host.write("no-ca", CA.pem)
+
+    with pytest.raises(ConfigError) as refused:
+        host.certificates.prepare(config)
+
+    assert str(refused.value) == (
+        f"routers[0].client.tls.trustCertsBundle: {host.path('no-ca')}: expected a file, found nothing at "
+        f"{host.path('no-ca')}"
+    )
+
+
+def test_r10_a_disk_that_hangs_is_given_up(host: Host) -> None:
+    """After a bound, and with one thread at most however often a reload is tried; nothing else waits for it."""
+    config = config_of(host, SERVER)
+    hanging, released = threading.Event(), threading.Event()
+    reads = []
+
+    def hang(config: LinkerConfig) -> Fetched:
+        reads.append(config)
+        hanging.set()
+        released.wait(PATIENCE)
+        return fetch(config)
+
+    async def test() -> None:
+        limiter = trio.CapacityLimiter(1)
+        for _attempt in range(3):
+            with pytest.raises(ConfigError, match=r"files that tls names could not be read within 0\.05 s"):
+                await fetch_on_thread(config, limiter, read=hang, seconds=0.05)
+        assert hanging.is_set()
+        assert len(reads) == 1
+        released.set()
+        assert set(await fetch_on_thread(config, limiter)) == {host.path("cert"), host.path("key")}
+
+    host.run(test)
 
 
 def replace_by_rename(host: Host) -> None:

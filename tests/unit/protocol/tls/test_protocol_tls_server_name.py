@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostmesh.daemon.clients import server_name_of
+from hostmesh.protocol.tls.server_name import server_name_of
 
 
 @pytest.mark.parametrize(
