@@ -5,6 +5,7 @@
 #   make fast     unit and flow tests (seconds)
 #   make test     every test
 #   make compiled the hot modules as machine code, in place (a C compiler and Python's headers; a minute or two)
+#   make wheel    build/dist/hostmesh-*.whl, the compiled core in it, to install elsewhere (docs/operations.md)
 #   make pure     takes them away: Python runs as it is, which is how everything begins
 #   make bench    cost and latency beside nginx, HAProxy and Envoy   (ARGS="--quick hostmesh envoy")
 #   make fuzz     a million generated messages and 100,000 HTTP/2 dialogues through lanes and their judges
@@ -19,7 +20,7 @@ ARGS ?=
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
         --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: run check fast test compiled pure bench fuzz docs lock servers format clean
+.PHONY: run check fast test compiled wheel pure bench fuzz docs lock servers format clean
 
 run: .venv/.installed
 	@$(BIN)/hostmesh demo $(ARGS)
@@ -44,15 +45,21 @@ test: .venv/.installed $(if $(CI),servers)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch_kube >.servers/kube.log 2>&1 &) $(BIN)/python -m pytest $(ARGS)
 
-# Anew each time: a module that is no longer compiled would still be found.
-compiled: .venv/.installed pure
-	@command -v $(or $(CC),cc) >/dev/null || { echo "make compiled needs a C compiler, such as gcc"; exit 1; }
-	@$(BIN)/python -m hostmesh.core_build --quiet build_ext --inplace --parallel $$(nproc)
+# What is installed elsewhere and what runs in place are the same files.
+compiled: wheel
+	@$(BIN)/python -m zipfile -e build/dist/*.whl build/wheel
+	@cd build/wheel && find . -name '*.so' -exec cp --parents {} ../.. \;
 	@$(BIN)/hostmesh --version
+
+# Anew each time: a module that is no longer compiled would still be found.
+wheel: .venv/.installed pure
+	@command -v $(or $(CC),cc) >/dev/null || { echo "make $@ needs a C compiler, such as gcc"; exit 1; }
+	@$(BIN)/python -W ignore -m hostmesh.core_build --quiet build_ext --parallel $$(nproc) bdist_wheel --dist-dir build/dist
+	@ls build/dist/*.whl
 
 pure:
 	@find hostmesh -name '*.so' -delete
-	@rm -rf build/mypyc build/lib.* build/temp.*
+	@rm -rf build hostmesh/core.sha256
 
 bench: .venv/.installed
 	@$(BIN)/python -m tests.bench $(ARGS)

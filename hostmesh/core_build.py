@@ -1,6 +1,7 @@
 """The optional build of the data path as machine code; everything else about the package is in pyproject.toml.
 
     make compiled         in place, for this checkout; ``make pure`` takes it away again
+    make wheel            for other machines with the same Python and the same kind of processor: build/dist/*.whl
 
 The modules stay what they are, Python that runs as it is: mypyc reads their types and makes extension modules of them,
 which the interpreter then prefers. See docs/architecture.md, "The compiled core".
@@ -9,9 +10,12 @@ which the interpreter then prefers. See docs/architecture.md, "The compiled core
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from setuptools import setup
+
+from hostmesh.core import DIGESTS, digest_of
 
 COMPILED = """
 protocol/    context h1_body h1_fields h1_head h1_meaning h1_message h1_write
@@ -64,5 +68,13 @@ def extensions() -> list[Any]:
     return built
 
 
+def write_digests(package: Path = Path("hostmesh")) -> None:
+    """Note what is compiled, for :func:`hostmesh.core.stale`."""
+    sources = [Path(name) for name in modules()]
+    lines = [f"{digest_of(source)}  {source.relative_to(package)}\n" for source in sources]
+    (package / DIGESTS).write_text("".join(lines))
+
+
 if __name__ == "__main__":
+    write_digests()
     setup(ext_modules=extensions())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
@@ -33,15 +32,34 @@ def test_the_version_says_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_source_that_changed_is_stale(tmp_path: Path) -> None:
-    """A module is stale if its source is younger than what was made of it; sources that are not compiled are not."""
-    suffix = EXTENSION_SUFFIXES[0]
-    for name, age in (("old", 0), ("young", 20)):
-        for file, time in ((f"{name}.py", 10 + age), (f"{name}{suffix}", 20)):
-            (tmp_path / file).touch()
-            os.utime(tmp_path / file, (time, time))
-    (tmp_path / "plain.py").touch()
+    """A module is stale if its source is another than that which was compiled; what runs as Python is not, and nor is
+    what was only touched, or installed without its source."""
+    built = tmp_path / "pump"
+    built.mkdir()
+    for name in ("same", "changed", "python", "gone"):
+        (built / f"{name}.py").write_text(name)
+        if name != "python":
+            (built / f"{name}{EXTENSION_SUFFIXES[0]}").touch()
+    digests = [f"{core.digest_of(file)}  {file.relative_to(tmp_path)}\n" for file in built.glob("*.py")]
+    assert core.stale(tmp_path) == []
+    (tmp_path / core.DIGESTS).write_text("".join(digests))
+    assert core.stale(tmp_path) == []
+    for name in ("changed", "python"):
+        (built / f"{name}.py").write_text("another")
+    (built / "same.py").touch()
+    (built / "gone.py").unlink()
 
-    assert core.stale(tmp_path) == ["young.py"]
+    assert core.stale(tmp_path) == ["pump/changed.py"]
+
+
+def test_what_is_compiled_has_digests() -> None:
+    """Of every module, as written by the build; and none where Python runs."""
+    digests = ROOT / "hostmesh" / core.DIGESTS
+    written = digests.read_text().splitlines() if core.kind() == "compiled" else []
+
+    assert [f"hostmesh/{line.split()[1]}" for line in written] == (
+        core_build.modules() if core.kind() == "compiled" else []
+    )
 
 
 COMPILED = core_build.modules()
