@@ -43,7 +43,7 @@ from hostmesh.plugin import (
 )
 from hostmesh.registry.polled import RETRY_MAX_S, cause_of
 from hostmesh.registry.tls_context import ClientContexts, server_name_of
-from hostmesh.registry.tls_trouble import tls_error, told
+from hostmesh.registry.tls_trouble import objection, tls_error, told
 from namer.marathon_format import app_ids, name_in, places
 
 ANSWER_S = 5.0
@@ -78,11 +78,13 @@ class MarathonNamer(PolledNamer):
         tls = config.tls
         self._contexts: ClientContexts | None = None
         self._extra: dict[str, Any] = {}
+        self._server_name: str | None = None
         if tls is not None and tls.enabled:
             name = tls.common_name or self._host
             self._contexts = ClientContexts(tls, name, deps.report, registry=f"{self._host}:{self._port}")
-            if (sni := server_name_of(name)) is not None:
-                self._extra = {"extensions": {"sni_hostname": sni}}
+            self._server_name = server_name_of(name)
+            if self._server_name is not None:
+                self._extra = {"extensions": {"sni_hostname": self._server_name}}
         self._client: httpx.AsyncClient | None = None
         self._context: ssl.SSLContext | None = None
         self._in_use: dict[httpx.AsyncClient, int] = {}
@@ -251,18 +253,25 @@ class MarathonNamer(PolledNamer):
             async with client.stream("GET", self._url(target), headers=headers, **self._extra) as answer:
                 yield answer
         except httpx.TransportError as error:
-            refused = tls_error(error)
-            if refused is None:
+            said = await self._objection(error)
+            if said is None:
                 raise
-            raise ConnectionError(
-                f"no TLS with {self._host}:{self._port}: {told(refused, 'the master')}"
-            ) from error
+            raise ConnectionError(f"no TLS with {self._host}:{self._port}: {said}") from error
         finally:
             self._in_use[client] -= 1
             if not self._in_use[client]:
                 del self._in_use[client]
                 if client is not self._client:
                     await client.aclose()
+
+    async def _objection(self, error: httpx.TransportError) -> str | None:
+        """Why there is no TLS, if that is what ``error`` comes from."""
+        refused = tls_error(error)
+        if refused is not None:
+            return told(refused, "the master")
+        if self._context is None or not isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+            return None
+        return await objection(self._context, self._host, self._port, self._server_name, "the master")
 
     async def _http(self) -> httpx.AsyncClient:
         """The client; another one when certificates have changed, since a client keeps what it began with."""

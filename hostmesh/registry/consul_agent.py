@@ -23,7 +23,7 @@ from hostmesh.naming.addr import AddrBound, AddrPending, Endpoint
 from hostmesh.protocol.tls.server_name import server_name_of
 from hostmesh.registry.consul_transport import ANSWER_S, Client, Transport, Unreachable
 from hostmesh.registry.tls_context import ClientContexts, TlsSettings
-from hostmesh.registry.tls_trouble import tls_error, told
+from hostmesh.registry.tls_trouble import objection, tls_error, told
 
 if TYPE_CHECKING:
     from random import Random
@@ -191,10 +191,28 @@ class Agent:
     async def _probe(self) -> consul.ConsulException | None:
         try:
             await self._prober.status.leader()
-        except (Unreachable, consul.Timeout) as error:
+        except Unreachable as error:
+            said = await self._objection()
+            return error if said is None else Unreachable(f"no TLS with {self.address.authority}: {said}")
+        except consul.Timeout as error:
             return error
         except consul.ConsulException:
             pass  # it has answered; what is wrong with it each query will find out for itself
+        return None
+
+    async def _objection(self) -> str | None:
+        """Why there is no TLS with the agent, if that is what is wrong."""
+        if self._contexts is None:
+            return None
+        try:
+            context = await trio.to_thread.run_sync(self._contexts.current)
+        except OSError:
+            return None  # which is why nothing was dialled
+        name = server_name_of(self.address.server_name)
+        for endpoint in await self._endpoints():
+            said = await objection(context, endpoint.host, endpoint.port, name, "the agent")
+            if said is not None:
+                return said
         return None
 
     def _away(self, cause: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -75,12 +77,21 @@ def secure(files: TlsFiles, sock: socket.socket, name: str = NAME) -> ssl.SSLSoc
 
 def there_and_back(sock: socket.socket, data: bytes) -> bytes:
     """What comes back of ``data``, of as many bytes."""
-    writer = threading.Thread(target=sock.sendall, args=(data,))
-    writer.start()
-    back = bytearray()
+    rest, back = memoryview(data), bytearray()
+    # In one thread: two may not use the same SSLSocket at once before Python 3.13.
+    sock.settimeout(0)
     while len(back) < len(data):
-        back += sock.recv(65536)
-    writer.join()
+        ready = select.select([sock], [sock] if rest else [], [], 10)
+        assert any(ready), f"{len(back)} bytes came back, {len(rest)} were not taken"
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while rest:
+                rest = rest[sock.send(rest[:65536]) :]
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while len(back) < len(data):
+                piece = sock.recv(65536)
+                assert piece, f"the end after {len(back)} bytes"
+                back += piece
+    sock.settimeout(10)
     return bytes(back)
 
 

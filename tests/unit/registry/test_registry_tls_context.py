@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from hostmesh.config.tls import ClientAuthConfig, ClientTlsConfig
 from hostmesh.protocol.tls.server_name import server_name_of
@@ -21,7 +22,7 @@ from hostmesh.registry.tls_context import (
     VerifyingContext,
     client_context,
 )
-from hostmesh.registry.tls_trouble import tls_error, told
+from hostmesh.registry.tls_trouble import objection, tls_error, told
 from tests.tls_files import Issued, TlsFiles
 
 
@@ -44,6 +45,15 @@ class Peer:
                 secured.recv(1)
         except OSError as error:
             self.error = error
+
+    def asked(self, context: ssl.SSLContext) -> str | None:
+        """What is found out about why there is no TLS with it."""
+        host, port = self.listener.getsockname()
+        try:
+            return trio.run(objection, context, host, port, "web.mesh", "the agent")
+        finally:
+            self.listener.close()
+            self._thread.join(10)
 
     def meet(self, context: ssl.SSLContext, name: str | None = None) -> None:
         """Raises what the handshake raises."""
@@ -81,6 +91,29 @@ def test_an_intermediate_can_be_what_is_trusted(tls_files: TlsFiles) -> None:
     bundle = str(tls_files.between.intermediates)
 
     server.meet(client_context(config(tls_files, trust_certs_bundle=bundle), "web.mesh"), "web.mesh")
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("other", "the agent sent the alert"),
+        (None, "the agent sent the alert"),
+        ("client", None),
+    ],
+)
+def test_x1_an_objection_is_heard_on_a_connection_without_a_request(
+    tls_files: TlsFiles, who: str | None, said: str | None
+) -> None:
+    """In TLS 1.3 a request that is on its way when our certificate is refused costs the alert; a server that does not
+    object waits for a request, and nothing is said after the bound."""
+    server = Peer(tls_files.server_context(tls_files.web, callers=True))
+    pair = {} if who is None else {"client_auth": auth(getattr(tls_files, who))}
+    context = client_context(config(tls_files, **pair), "web.mesh")
+
+    found = server.asked(context)
+
+    assert (found is None) == (said is None)
+    assert said is None or (found is not None and found.startswith(said))
 
 
 @pytest.mark.parametrize(
