@@ -16,7 +16,6 @@ from hostmesh.base.reasons import Reason
 from hostmesh.protocol.tls.failures import TlsFailure, VerifyProblem, of_library, of_verification
 from hostmesh.protocol.tls.identity import PeerIdentity, visible
 from hostmesh.protocol.tls.records import CLOSED, RECORD, Records, records_of
-from hostmesh.protocol.tls.server_hello import resumes
 
 SLICE: Final = 4096
 """Bytes that OpenSSL is given at once where many records may be in them: in one call it takes whatever it has."""
@@ -50,6 +49,9 @@ class Notes:
     mismatch: str | None = None
     stranger: str | None = None
     offered: list[bytes] | None = None
+    chosen: bytes = b""
+    asks: bool = True
+    """The peer may have shown a certificate."""
     verified: bool = False
 
 
@@ -127,23 +129,27 @@ class TlsCodec:
                 self._whole_records(piece)
                 self._records.feed(piece)
             try:
-                connection.do_handshake()
-            except SSL.WantReadError:
-                continue
+                over = self._records.handshake()
             except (SSL.Error, NothingInCommonError) as error:
                 raise self._failure(error) from None
+            if not over:
+                continue
             self._rest = data[at + SLICE :]
             return self._finish(connection)
         out = self._flush()
         if out and self.server_side:
-            self.resumed = resumes(out)
+            self.resumed = self._records.resumed(out)
         return out
 
     def _finish(self, connection: SSL.Connection) -> bytes:
         self.established = True
         out = self._flush()
-        self.protocol = connection.get_alpn_proto_negotiated()
-        self.identity = self._identity(connection)
+        notes = self._notes
+        if notes.alpn:
+            # What our callback has chosen needs no asking.
+            self.protocol = notes.chosen if self.server_side else connection.get_alpn_proto_negotiated()
+        if notes.asks:
+            self.identity = self._identity(connection)
         # The notes are for the callbacks of the handshake, of which there is no second one.
         connection.set_app_data(None)
         if self.on_session is not None:
@@ -200,20 +206,15 @@ class TlsCodec:
             if size == length + _HEADER:
                 # One record, the ordinary case: its data is all there is.
                 try:
-                    return self._records.open(data, length or 1)
-                except SSL.WantReadError:
-                    self._other_record()
-                    return b""
-                except SSL.ZeroReturnError:
-                    self.ended = True
-                    return b""
+                    plain = self._records.open(data, length or 1)
                 except SSL.Error as error:
                     raise self._failure(error) from None
+                return plain or self._no_data(plain)
         if not data:
             # No more records than bytes; the engine has been given a slice at most.
-            plain = b"".join(self._read(SLICE))
+            found = b"".join(self._read(SLICE))
             rest, self._rest = self._rest, b""
-            return plain + self.decrypt(rest) if rest and not self.ended else plain
+            return found + self.decrypt(rest) if rest and not self.ended else found
         skip, head = self._skip, self._head
         whole = self._whole_records(data)
         if whole > MAX_DATALESS:
@@ -248,12 +249,12 @@ class TlsCodec:
         read = self._records.read
         try:
             for _ in range(whole):
-                pieces.append(read(RECORD))
-        except SSL.WantReadError:
-            # At least one of the records was no data.
-            self._other_record()
-        except SSL.ZeroReturnError:
-            self.ended = True
+                piece = read(RECORD)
+                if not piece:
+                    # At least one of the records was no data.
+                    self._no_data(piece)
+                    break
+                pieces.append(piece)
         except SSL.Error as error:
             raise self._failure(error) from None
         return pieces
@@ -277,10 +278,18 @@ class TlsCodec:
             self._head = data[at:]
         return ends
 
-    def _other_record(self) -> None:
-        self.reply += self._flush()
+    def _no_data(self, nothing: bytes | None) -> bytes:
+        """A record was none of data, or the last one: see what it has brought."""
+        if nothing is None:
+            self.ended = True
+            return b""
+        answer = self._records.flush()
+        if answer:
+            greeting, self._greeting = self._greeting, b""
+            self.reply += greeting + answer
         if self.on_session is not None:
             self._remember()
+        return b""
 
     def _remember(self) -> None:
         assert self._connection is not None

@@ -127,7 +127,8 @@ class ServerContexts:
         none of them is refused, who offers nothing at all is not."""
         connection = SSL.Connection(self._contexts[0])
         connection.set_accept_state()
-        return TlsCodec(connection, Notes(alpn=alpn, allowed=self._allowed), server_side=True)
+        notes = Notes(alpn=alpn, allowed=self._allowed, asks=self.trust is not None)
+        return TlsCodec(connection, notes, server_side=True)
 
 
 class ClientContext:
@@ -315,6 +316,7 @@ def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
     notes: Notes = connection.get_app_data()
     for each in notes.alpn:
         if each in offered:
+            notes.chosen = each
             return each
     if not notes.alpn:
         return SSL.NO_OVERLAPPING_PROTOCOLS

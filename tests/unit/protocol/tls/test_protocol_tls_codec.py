@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ from hostmesh.protocol.tls.failures import TlsFailure
 from hostmesh.protocol.tls.records import RECORD, ROOM
 from tests import tls_pairs
 from tests.tls_files import TlsFiles
+from tests.tls_records import DATA, KEY_UPDATE_WITH_ANSWER, maker_for
 
 STEPS = (1, 7, 1000, 1 << 20)
 
@@ -114,6 +116,7 @@ def test_a_session_is_resumed_without_a_certificate(tls_files: TlsFiles) -> None
     context = tls_pairs.client(tls_files, tls_files.client)
     sessions: list[Any] = []
     verified = []
+    resumed = []
     names = []
     for _ in range(2):
         server = contexts.connection()
@@ -122,13 +125,53 @@ def test_a_session_is_resumed_without_a_certificate(tls_files: TlsFiles) -> None
         notes = client._notes
         tls_pairs.shake(server, client)
         verified.append(notes.verified)
+        resumed.append(server.resumed)
         client.close()
         server.close()
         assert server.identity is not None
         names.append(server.identity.dns_names)
 
     assert verified == [True, False]
+    assert resumed == [False, True]
     assert names == [("caller.mesh",)] * 2
+
+
+def test_tickets_go_with_the_answer(tls_files: TlsFiles, tmp_path: Path) -> None:
+    """They cost no send of their own, even where the first request has come with the end of the handshake."""
+    server = tls_pairs.server(tls_files).connection()
+    maker, flight = maker_for(tls_files, server, tmp_path)
+
+    out = server.handshake(flight + maker.record(DATA, b"request"))
+    request = server.decrypt(b"")
+    waiting, server.reply = server.reply, b""
+    answer = server.encrypt(b"answer")
+
+    assert (out, request, waiting) == (b"", b"request", b"")
+    # Two tickets of more than 200 bytes each, in front of the data; then data alone.
+    assert len(answer) > 400 > 100 > len(server.encrypt(b"answer"))
+
+
+def test_tickets_go_in_front_of_what_cannot_wait(tls_files: TlsFiles, tmp_path: Path) -> None:
+    """Records are numbered: the answer to a KeyUpdate, which OpenSSL gives at the next record, takes them along."""
+    server = tls_pairs.server(tls_files).connection()
+    maker, flight = maker_for(tls_files, server, tmp_path)
+    server.handshake(flight)
+
+    updates = maker.key_update(KEY_UPDATE_WITH_ANSWER) + maker.key_update(KEY_UPDATE_WITH_ANSWER)
+    assert server.decrypt(updates) == b""
+    assert len(server.reply) > 400
+    assert len(server.encrypt(b"answer")) < 100
+
+
+@pytest.mark.parametrize("offered", [(), (b"http/1.1",), (b"spdy/3", b"http/1.1"), (b"h2", b"http/1.1")])
+def test_both_sides_know_what_is_spoken(tls_files: TlsFiles, offered: tuple[bytes, ...]) -> None:
+    """The first of ours that the caller has offered; nothing, if it has offered nothing."""
+    server = tls_pairs.server(tls_files).connection((b"h2", b"http/1.1"))
+    client = tls_pairs.client(tls_files).connection("web.mesh", "web.mesh", alpn=offered)
+    tls_pairs.shake(server, client)
+
+    expected = b"h2" if b"h2" in offered else offered[-1] if offered else b""
+    assert (server.protocol, client.protocol) == (expected, expected)
 
 
 def test_a_session_is_not_resumed_under_another_context(tls_files: TlsFiles) -> None:
