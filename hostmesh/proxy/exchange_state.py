@@ -7,7 +7,7 @@ on CPython the difference is a microsecond per request.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hostmesh.base.errors import MeshError, Sent
 from hostmesh.routing.classifiers import SUCCESS, Verdict
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hostmesh.proxy.halves import CallerHalf, EndpointHalf
     from hostmesh.proxy.held import Held
     from hostmesh.proxy.path_stack import PathStack
-    from hostmesh.proxy.server import Server
+    from hostmesh.proxy.router import Router
     from hostmesh.pump.loop import TimerHandle
 
 
@@ -114,9 +114,10 @@ class ExchangeState:
     retry_timer: TimerHandle | None = None
     parked = False
 
-    def __init__(self, caller: CallerHalf, server: Server, head: RequestHead, now: float) -> None:
+    def __init__(self, caller: CallerHalf, server: Any, head: RequestHead, now: float) -> None:
         self.caller = caller
+        # A Server of http and h2, a TcpServer of tcp: a declared one would be the only one that compiled code takes.
         self.server = server
-        self.router = server.router
+        self.router: Router = server.router
         self.head = head
         self.start = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hostmesh.base.reasons import TLS_REASONS
 from hostmesh.proxy.grpc_methods import code_of
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from hostmesh.base.env import Env
     from hostmesh.base.errors import MeshError
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.proxy.server import Server
 
 
 class Counterpart(Protocol):
@@ -97,8 +96,8 @@ class Recorder:
             detail=_detail(error),
         )
 
-    def refused(self, server: Server, session: Counterpart, error: MeshError, now: float) -> None:
-        """A request whose head or framing was refused."""
+    def refused(self, server: Any, session: Counterpart, error: MeshError, now: float) -> None:
+        """A request whose head or framing was refused, or a connection; ``server`` is http's, h2's or tcp's."""
         record: Record | None = None
         for index, wants in enumerate(self._wants):
             if wants(True):
@@ -106,7 +105,7 @@ class Recorder:
                     record = self._refusal(server, session, error)
                 self._sinks[index].on_exchange(record)
 
-    def _refusal(self, server: Server, session: Counterpart, error: MeshError) -> Record:
+    def _refusal(self, server: Any, session: Counterpart, error: MeshError) -> Record:
         peer = session.peer
         return Record(
             router=self._label,

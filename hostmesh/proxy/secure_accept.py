@@ -16,6 +16,8 @@ from attrs import frozen
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.base.var import Var
+from hostmesh.protocol.tls.contexts import ServerContexts
 from hostmesh.protocol.tls.failures import TlsFailure
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.h2_caller import H2CallerSession
@@ -23,8 +25,6 @@ from hostmesh.proxy.sniff import Sniff
 from hostmesh.pump.secure import HANDSHAKE_TIME, Handshake, SecureTransport
 
 if TYPE_CHECKING:
-    from hostmesh.base.var import Var
-    from hostmesh.protocol.tls.contexts import ServerContexts
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import Session, Transport
     from hostmesh.telemetry.metrics import Counter, Scope

@@ -22,6 +22,9 @@ ACCEPT_BURST = 16
 REARM_AFTER = 0.1
 """Seconds for which a listener is out of the set after EMFILE, ENFILE or the connection cap (hardening R3)."""
 
+EVERYWHERE = ("0.0.0.0", "::")
+"""What a listener of all addresses is bound to."""
+
 OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -89,6 +92,7 @@ class Listener:
         self.refused = 0
         name = sock.getsockname()
         self.address: Address = (name[0], name[1])
+        self._everywhere = name[0] in EVERYWHERE
 
     def start(self) -> None:
         if not self._armed:
@@ -157,14 +161,16 @@ class Listener:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.options.keep_alive:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # The local address differs from the listener's only for wildcards; asking the kernel costs a call per
-            # connection, not per request.
-            local = sock.getsockname()
+            local = self.address
+            if self._everywhere:
+                # Only then the connection's own address is another than the listener's.
+                name = sock.getsockname()
+                local = (name[0], name[1])
         except OSError:
             # The peer reset the connection between the kernel's accept and ours: nobody is there to be told.
             sock.close()
             return
-        transport = SocketTransport(self._pump, sock, (peer[0], peer[1]), (local[0], local[1]))
+        transport = SocketTransport(self._pump, sock, (peer[0], peer[1]), local)
         transport.open()
         try:
             transport.session = self.make_session(transport)

@@ -19,8 +19,10 @@ from hostmesh.pump.listen import Listener, ListenOptions, open_listener
 from hostmesh.pump.loop import Transport
 
 
-def listen(world: World, sessions: list[Told], capacity: list[int] | None = None) -> Listener:
-    sock = world.own(open_listener("127.0.0.1", 0, ListenOptions()))
+def listen(
+    world: World, sessions: list[Told], capacity: list[int] | None = None, ip: str = "127.0.0.1"
+) -> Listener:
+    sock = world.own(open_listener(ip, 0, ListenOptions()))
 
     def make(transport: Transport) -> Told:
         world.transports.append(transport)
@@ -45,6 +47,20 @@ def test_accepts_and_serves(world: World) -> None:
     world.until(lambda: len(sessions) == 40 and all(session.data == b"hi" for session in sessions))
 
     assert (listener.accepted, listener.refused) == (40, 0)
+    listener.close()
+
+
+@pytest.mark.parametrize("ip", ["0.0.0.0", "127.0.0.1"])
+def test_a_connection_knows_both_its_addresses(world: World, ip: str) -> None:
+    """Its own is the one that was dialled, also where the listener has none of its own."""
+    sessions: list[Told] = []
+    listener = listen(world, sessions, ip=ip)
+    caller = world.own(socket.create_connection(("127.0.0.1", listener.address[1])))
+    world.until(lambda: len(sessions) == 1)
+
+    (transport,) = world.transports
+    assert transport.local == caller.getpeername()
+    assert transport.peer == caller.getsockname()
     listener.close()
 
 
