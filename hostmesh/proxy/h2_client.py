@@ -110,13 +110,15 @@ class H2ClientSession(H2ClientLife):
         if branch.certifies:
             pairs += line_pairs(client_cert_line(ex))
         pairs += ex.trace_pairs or line_pairs(ex.trace)
-        if not self.streams:
-            now = self._loop.now()
-            if self._liveness.doubtful(now):
-                self._ping(now)
+        rested = not self.streams
         id = self.engine.open(pairs, done and not body and not trailers)
         stream = H2EndpointStream(self, id, ex, reused=self.requests > 0, mark=self._transport.bytes_out)
         self.streams[id] = stream
+        if rested:
+            # After the head: of a PING while no stream is open gRPC's servers allow one in two hours.
+            now = self._loop.now()
+            if self._liveness.doubtful(now):
+                self._ping(now)
         self.requests += 1
         if self.requests >= LAST_REQUEST:
             self.retire()
@@ -253,7 +255,7 @@ class H2ClientSession(H2ClientLife):
     def on_head(self, stream: int, pairs: Pairs, end: bool) -> None:
         half = self.streams.get(stream)
         if half is not None and (ex := half.ex) is not None:
-            self._liveness.only_pong = -1.0
+            self._liveness.answered = True
             try:
                 if half.head(ex, pairs, end):
                     self._fresh.append(half)
@@ -271,6 +273,7 @@ class H2ClientSession(H2ClientLife):
     def on_data(self, stream: int, data: bytes, end: bool) -> None:
         half = self.streams.get(stream)
         if half is not None and (ex := half.ex) is not None:
+            self._liveness.answered = True
             try:
                 half.data(ex, data, end)
             except Exception as error:
@@ -279,6 +282,7 @@ class H2ClientSession(H2ClientLife):
     def on_trailers(self, stream: int, pairs: Pairs) -> None:
         half = self.streams.get(stream)
         if half is not None and (ex := half.ex) is not None:
+            self._liveness.answered = True
             try:
                 half.trailers(ex, pairs)
             except Exception as error:

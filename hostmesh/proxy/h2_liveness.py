@@ -15,48 +15,48 @@ PING_QUIET = 30.0
 """Seconds without a byte, while streams are open, after which the endpoint is asked whether it is there."""
 
 PING_AGAIN = 310.0
-"""Seconds to the next PING while nothing else comes: gRPC servers close connections (too_many_pings) on which pings
-come in less than 300 s without data between them, and forgive two."""
+"""Seconds to the next PING while no HEADERS or DATA come: gRPC servers close connections (too_many_pings) on which
+pings come in less than 300 s without such a frame of theirs between, and forgive two. Nothing else that they send
+counts, and grpc-go sends PINGs and WINDOW_UPDATEs whenever it is sent data."""
 
 PING_TIMEOUT = 10.0
 """Seconds after a PING without any byte in which the endpoint is found dead."""
 
 
 class Liveness:
-    """Of one connection. Whoever reads from it sets ``heard`` to the time and ``awaiting`` to False, at every read."""
+    """Of one connection. Whoever reads from it sets ``heard`` to the time and ``awaiting`` to False, at every read, and
+    ``answered`` to True at every part of a response."""
 
-    __slots__ = ("_pinged", "_pings", "awaiting", "heard", "only_pong")
+    __slots__ = ("_pinged", "_pings", "answered", "awaiting", "heard")
 
     def __init__(self, now: float) -> None:
         self.heard = now
         """When bytes came last."""
         self.awaiting = False
         """A PING was sent, and nothing has come since."""
+        self.answered = True
+        """HEADERS or DATA have come since the answer to the last PING."""
         self._pings = 0
         self._pinged = 0.0
         """When the last one was sent."""
-        self.only_pong = -1.0
-        """``heard`` when its answer came: while they are equal nothing else has come. Who sees a response head in the
-        same read sets it to -1."""
 
     def ping(self, now: float) -> bytes:
         """The payload of a PING that is sent now."""
         self._pings += 1
         self._pinged = now
         self.awaiting = True
+        self.answered = False
         return self._pings.to_bytes(8, "big")
 
     def ponged(self) -> None:
-        """Its answer is in what was just read."""
-        self.only_pong = self.heard
+        """Its answer has come; what of a response came before that was sent before the peer knew of the PING."""
+        self.answered = False
 
     def doubtful(self, now: float) -> bool:
         """Whether a request that ends a rest should bring a PING along."""
-        if self.awaiting:
+        if self.awaiting or now - self.heard < PING_IDLE:
             return False
-        if self.heard == self.only_pong:
-            return now >= self._pinged + PING_AGAIN
-        return now - self.heard >= PING_IDLE
+        return self.answered or now >= self._pinged + PING_AGAIN
 
     def dead(self, now: float) -> bool:
         """Whether the last PING has been without an answer for too long."""
@@ -68,6 +68,5 @@ class Liveness:
             return self._pinged + PING_TIMEOUT
         if not in_use:
             return inf
-        if self.heard == self.only_pong:
-            return self._pinged + PING_AGAIN
-        return self.heard + PING_QUIET
+        quiet = self.heard + PING_QUIET
+        return quiet if self.answered else max(quiet, self._pinged + PING_AGAIN)

@@ -14,9 +14,11 @@ from hostmesh.proxy.h2_pool import MAX_CONNECTIONS, MAX_WAITERS, STREAM_WAIT
 from hostmesh.proxy.h2_sending import Sending
 from tests.flow.failing_engine import FailingEngine
 from tests.flow.h2_endpoint import MAX_STREAM, Stream, answering_h2
+from tests.flow.h2_scripted import caller, finish
 from tests.flow.h2_world import check, every_engine, h2_world, serving_h2  # noqa: F401
 from tests.flow.scripted import Call
 from tests.flow.world import World
+from tests.h2_raw import HEADERS, PING
 
 CLIENT = "rt/out/client/#/lit/web"
 
@@ -568,6 +570,44 @@ def test_a_quiet_connection_is_asked_once_and_then_seldom() -> None:
 
     assert pings == [0, 1, 1, 2, 3]
     world.finish(call, limit=1000.0)
+    assert call.status == 200
+    check(world)
+
+
+def test_a_ping_comes_after_the_head_of_its_request() -> None:
+    """gRPC servers allow one PING in two hours to a connection without streams."""
+    world = h2_world()
+    (endpoint,) = serving_h2(world)
+    world.get()
+    world.run(PING_IDLE + 1)
+    before = len(endpoint.session.raw)
+    world.get()
+
+    raw = endpoint.session.raw[before:]
+    kinds = []
+    while raw:
+        kinds.append(raw[3])
+        del raw[: 9 + int.from_bytes(raw[:3], "big")]
+    assert [kind for kind in kinds if kind in (HEADERS, PING)] == [HEADERS, PING]
+    check(world)
+
+
+def test_a_connection_that_only_listens_is_asked_seldom() -> None:
+    """WINDOW_UPDATEs and PINGs of the endpoint's own while it is sent something every minute: gRPC counts our PINGs
+    until it has sent a part of a response."""
+    world = h2_world()
+    (endpoint,) = serving_h2(world)
+    each = caller(world)
+    call = each.request(method="POST", body=b"x", end=False)
+    for _ in range(5):
+        world.run(50.0)
+        endpoint.session.conn.ping(b"bdpping!")
+        endpoint.session.flush()
+        each.data(call, b"x")
+    assert endpoint.session.pings == 1
+    each.data(call, b"x", end=True)
+    finish(world, call)
+
     assert call.status == 200
     check(world)
 

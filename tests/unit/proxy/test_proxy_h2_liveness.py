@@ -44,18 +44,34 @@ def test_without_an_answer_it_is_dead(liveness: Liveness) -> None:
     assert not liveness.dead(START + 40)
 
 
-def test_after_a_mere_pong_it_is_asked_seldom(liveness: Liveness) -> None:
-    """Servers of gRPC count PINGs without data between them; a response head in the same read is data."""
+def test_without_a_response_it_is_asked_seldom(liveness: Liveness) -> None:
+    """Servers of gRPC count PINGs without HEADERS or DATA of theirs between them, whatever else they send."""
     liveness.ping(START + 30)
     heard(liveness, START + 31)
     liveness.ponged()
     assert liveness.due(True) == START + 30 + PING_AGAIN
     assert not liveness.doubtful(START + 100)
+    # SETTINGS, WINDOW_UPDATE, a PING of its own
+    heard(liveness, START + 200)
+    assert liveness.due(True) == START + 30 + PING_AGAIN
+    assert not liveness.doubtful(START + 30 + PING_AGAIN - 1)
     assert liveness.doubtful(START + 30 + PING_AGAIN)
+    heard(liveness, START + 330)
+    assert liveness.due(True) == START + 330 + PING_QUIET
 
-    liveness.only_pong = -1.0
-    assert liveness.due(True) == START + 31 + PING_QUIET
-    assert liveness.doubtful(START + 100)
+    liveness.answered = True
+    heard(liveness, START + 331)
+    assert liveness.due(True) == START + 331 + PING_QUIET
+    assert liveness.doubtful(START + 331 + PING_IDLE)
+
+
+def test_a_response_that_crosses_a_ping_does_not_count(liveness: Liveness) -> None:
+    """What came before the answer was sent before the peer knew of the PING, so it allows no other."""
+    liveness.ping(START + 30)
+    heard(liveness, START + 31)
+    liveness.answered = True
+    liveness.ponged()
+    assert liveness.due(True) == START + 30 + PING_AGAIN
 
 
 def test_the_end_of_a_rest_is_doubtful(liveness: Liveness) -> None:
