@@ -111,7 +111,9 @@ class H2ClientSession(H2ClientLife):
             pairs += line_pairs(client_cert_line(ex))
         pairs += ex.trace_pairs or line_pairs(ex.trace)
         rested = not self.streams
-        id = self.engine.open(pairs, done and not body and not trailers)
+        nothing = done and not body and not trailers
+        # A gRPC request ends with a DATA frame, empty if need be: an end on the head grpc-go's servers never notice.
+        id = self.engine.open(pairs, nothing and not ex.is_grpc)
         stream = H2EndpointStream(self, id, ex, reused=self.requests > 0, mark=self._transport.bytes_out)
         self.streams[id] = stream
         if rested:
@@ -128,6 +130,8 @@ class H2ClientSession(H2ClientLife):
             self.sending.write(id, body, False)
         elif trailers:
             self.sending.trailers(id, trailer_pairs(trailers))
+        elif nothing and ex.is_grpc:
+            self.sending.write(id, b"", True)
         self.sending.flush_soon()
         ex.attached(stream)
 

@@ -36,6 +36,8 @@ class Stream:
         self.trailers: Pairs | None = None
         self.done = False
         """The request is complete."""
+        self.only_head = False
+        """Its head said that nothing follows."""
         self.reset_code: int | None = None
         """What the proxy reset it with."""
         self._unsent = bytearray()
@@ -167,6 +169,7 @@ class H2Session:
             if isinstance(event, h2.events.RequestReceived):
                 stream = Stream(self, event.stream_id, list(event.headers), endpoint.loop.now())
                 self.streams[stream.id] = stream
+                stream.only_head = event.stream_ended is not None
                 if self.conn.open_inbound_streams > self.max_streams:
                     self.refused += 1
                     stream.reset(ErrorCodes.REFUSED_STREAM)

@@ -43,6 +43,25 @@ def replying(stream: Stream) -> None:
     stream.answer(200, b"r", fields=(("content-type", "application/grpc"),), trailers=OK)
 
 
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"", None], ids=["empty frame", "head"])
+def test_the_end_of_a_request_without_messages_is_in_a_frame_of_its_own(body: bytes | None) -> None:
+    """gRPC's rule, however it came to us: grpc-go's servers wait for ever after a head that says it is all."""
+    world = grpc_world()
+    (endpoint,) = serving_h2(world, replying)
+
+    call = call_of(caller(world), body=body)
+    finish(world, call)
+    plain = caller(world).request("/", method="POST", body=b"")
+    finish(world, plain)
+
+    assert [(stream.only_head, stream.body) for stream in endpoint.requests] == [(False, b""), (True, b"")]
+    assert status_of(call) == "0"
+    check(world)
+
+
 # -- deadlines --------------------------------------------------------------------------------------------------------
 
 
