@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError, Sent, Side
 from hostmesh.base.reasons import Reason
+from hostmesh.proxy.context import grpc_time_is_over
 from hostmesh.routing.classifiers import FAILURE, IDEMPOTENT, IGNORABLE, RETRYABLE, Verdict
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def session_lost(ex: Exchange, error: MeshError) -> None:
     assert session is not None
     ex.session = None
     now = ex.router.loop.now()
-    blamed = IGNORABLE if error.side is Side.SELF else FAILURE
+    # Servers of gRPC watch deadlines, too, and grpc-go's reset the stream: that is no failure of theirs.
+    overdue = grpc_time_is_over(ex, now)
+    blamed = IGNORABLE if overdue or error.side is Side.SELF else FAILURE
     if ex.committed:
         ex.error = error
         ex.close_attempt(blamed, now)
@@ -56,6 +59,11 @@ def session_lost(ex: Exchange, error: MeshError) -> None:
         return
     if ex.held is not None:
         ex.stop_holding()
+    if overdue:
+        ex.close_attempt(IGNORABLE, now)
+        what = f"the caller's deadline (grpc-timeout) has passed: {error.message}"
+        ex.fail(MeshError(Reason.DEADLINE_EXPIRED, what, status=503))
+        return
     if error.side is Side.SELF:
         # Our own bug: not the endpoint's failure, and the same bytes would only meet it again.
         ex.close_attempt(IGNORABLE, now)

@@ -228,6 +228,12 @@ def deadline_field(ex: Exchange) -> str:
     return "grpc-timeout" if is_grpc else "l5d-ctx-deadline"
 
 
+def grpc_time_is_over(ex: Exchange, now: float) -> bool:
+    """Whether ``grpc-timeout`` has passed, whose timer may be a slot of the wheel late."""
+    context = ex.context
+    return context is not None and context.grpc_deadline is not None and now >= context.grpc_deadline
+
+
 def _read_dtab(values: list[bytes]) -> Dtab | None:
     if sum(map(len, values)) > MAX_LOCAL_DTAB:
         raise MeshError(

@@ -8,7 +8,7 @@ from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.grpc import is_grpc
 from hostmesh.protocol.h1_head import CHUNKED
-from hostmesh.protocol.h2.engine import INTERNAL_ERROR, REFUSED_STREAM
+from hostmesh.protocol.h2.engine import CANCEL, INTERNAL_ERROR, REFUSED_STREAM
 from hostmesh.protocol.h2.heads import (
     VERSION,
     answer_pairs,
@@ -19,6 +19,7 @@ from hostmesh.protocol.h2.heads import (
 )
 from hostmesh.proxy import refusals
 from hostmesh.proxy.compress import Compressor, compressor_for
+from hostmesh.proxy.context import grpc_time_is_over
 from hostmesh.proxy.exchange import Exchange
 from hostmesh.proxy.respond import error_parts, grpc_error_lines
 from hostmesh.routing.classifiers import SUCCESS
@@ -317,7 +318,10 @@ class H2CallerStream:
         raise AssertionError("a tunnel for a stream that asked for none")
 
     def cut(self) -> None:
-        self.reset(INTERNAL_ERROR)
+        ex = self.ex
+        # After their deadline gRPC's callers take CANCEL for DEADLINE_EXCEEDED, and INTERNAL_ERROR for a bug.
+        overdue = ex is not None and grpc_time_is_over(ex, self._session.server.loop.now())
+        self.reset(CANCEL if overdue else INTERNAL_ERROR)
 
     def reset(self, code: int) -> None:
         """End the stream without the end of a response."""

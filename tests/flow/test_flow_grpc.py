@@ -7,6 +7,8 @@ from h2.errors import ErrorCodes
 
 from hostmesh.base.var import PENDING
 from hostmesh.protocol.grpc import decode_message
+from hostmesh.pump.memory import MemoryLoop
+from hostmesh.pump.wheel import SLOT
 from tests.flow.h2_endpoint import H2Endpoint, Stream, answering_h2
 from tests.flow.h2_scripted import H2Call, H2Caller, caller, finish, http_config
 from tests.flow.h2_world import check, serving_h2
@@ -118,6 +120,50 @@ def test_deadline_passes() -> None:
     assert endpoint.requests[0].reset_code == ErrorCodes.CANCEL
     assert world.metric("rt/out/client/#/lit/web/failure_accrual/removals") == 0
     assert world.metric(f"{PATH}/grpc/shop.Orders/Get/status/4") == 1
+    check(world)
+
+
+def test_an_endpoint_that_resets_at_the_deadline_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers watch the deadline, too: grpc-go's reset comes before our timer, which may be a slot late."""
+    arm = MemoryLoop.call_at
+    monkeypatch.setattr(MemoryLoop, "call_at", lambda loop, when, *rest: arm(loop, when + SLOT, *rest))
+    world = grpc_world(client="failureAccrual: {kind: io.l5d.consecutiveFailures, failures: 1}")
+    serving_h2(world, lambda stream: stream.reset(ErrorCodes.CANCEL, after=0.1 - SLOT / 2))
+
+    call = call_of(caller(world), grpc_timeout="100m")
+    finish(world, call)
+
+    assert (call.status, status_of(call), call.reason) == (200, "4", "deadline-expired")
+    assert 0.1 <= call.elapsed < 0.1 + SLOT
+    assert "reset the stream (CANCEL)" in decode_message((call.get("grpc-message") or "").encode())
+    assert world.metric("rt/out/client/#/lit/web/failure_accrual/removals") == 0
+    check(world)
+
+
+@pytest.mark.parametrize(
+    ("after", "code", "removals"), [(0.05, ErrorCodes.INTERNAL_ERROR, 1), (0.2, ErrorCodes.CANCEL, 0)]
+)
+def test_an_answer_that_breaks_off_after_the_deadline_is_cancelled(
+    after: float, code: ErrorCodes, removals: int
+) -> None:
+    """Callers take CANCEL after their deadline for DEADLINE_EXCEEDED; before it a broken answer is the endpoint's."""
+    world = grpc_world(
+        "responseClassifier: {kind: io.l5d.h2.grpc.neverRetryable}",
+        client="failureAccrual: {kind: io.l5d.consecutiveFailures, failures: 1}",
+    )
+
+    def breaking(stream: Stream) -> None:
+        stream.head(200, ("content-type", "application/grpc"))
+        stream.data(b"r")
+        stream.reset(ErrorCodes.CANCEL, after=after)
+
+    serving_h2(world, breaking)
+
+    call = call_of(caller(world), grpc_timeout="100m")
+    finish(world, call)
+
+    assert (call.status, call.reset) == (200, code)
+    assert world.metric("rt/out/client/#/lit/web/failure_accrual/removals") == removals
     check(world)
 
 
