@@ -131,7 +131,8 @@ class HttpServerConfig(ServerConfig):
     number or ``*``. The connection is then named and bound as a request is; in HTTP/2 a stream is one. Default:
     nowhere, and ``CONNECT`` is answered 405."""
     tunnel_idle_time_ms: Timeout = 3_600_000
-    """*hostmesh* Milliseconds without a byte after which a connection that switched protocols is cut. Default 1 h."""
+    """*hostmesh* Milliseconds without a byte after which a connection that switched protocols is cut, or a gRPC call
+    whose request has not ended. Default 1 h."""
     h2_budgets: H2BudgetsConfig = DEFAULT_H2_BUDGETS
     """*hostmesh* What one HTTP/2 caller may cost."""
 
@@ -158,6 +159,7 @@ class H2ServerConfig(ServerConfig):
     """*hostmesh* Protocols that a caller may switch to, if the endpoint agrees: with ``Upgrade`` (a request that asks
     for another goes on without the field), in HTTP/2 with extended CONNECT (501 for others). ``[]`` allows none."""
     tunnel_idle_time_ms: Timeout = 3_600_000
-    """*hostmesh* Milliseconds without a byte after which a connection that switched protocols is cut. Default 1 h."""
+    """*hostmesh* Milliseconds without a byte after which a connection that switched protocols is cut, or a gRPC call
+    whose request has not ended. Default 1 h."""
     h2_budgets: H2BudgetsConfig = DEFAULT_H2_BUDGETS
     """*hostmesh* What one HTTP/2 caller may cost."""

@@ -323,10 +323,11 @@ class H2CallerLife(CallerConnection):
                 return
             due = min(due, since + seconds)
         for stream in [stream for stream in self.streams.values() if stream.waits]:
-            if now >= stream.since + server.body_idle:
-                stream.refuse(refusals.late_body(server.body_idle))
+            patience = stream.patience
+            if now >= stream.since + patience:
+                stream.refuse(refusals.late_body(patience))
             else:
-                due = min(due, stream.since + server.body_idle)
+                due = min(due, stream.since + patience)
         if self._noticed is not None:
             if not self._leaving and now >= self._noticed + NOTICE_TIME:
                 self._last_notice()

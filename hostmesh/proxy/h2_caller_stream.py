@@ -72,7 +72,7 @@ class H2CallerStream:
         self.ex: Exchange | None = None
         self.begun = now
         self.since = now
-        """When a byte of the request came last, or we began to listen again."""
+        """When a byte of the request came last, or we began to listen again; of a gRPC call also of the response."""
         self._pieces: list[bytes] | None = None if ended else []
         """The body so far, while it is not an exchange's."""
         self._size = 0
@@ -186,6 +186,12 @@ class H2CallerStream:
                 self._give_back()
                 self._session.sending.flush_soon()
 
+    def spoken_to(self, now: float) -> None:
+        """A part of the answer is sent before the request has ended."""
+        ex = self.ex
+        if ex is not None and ex.is_grpc:
+            self.since = now
+
     def writable(self) -> None:
         """:attr:`blocked` was True and is not any more."""
         if self.ex is not None:
@@ -195,6 +201,14 @@ class H2CallerStream:
     def waits(self) -> bool:
         """Whether it is the caller's turn to say something: its request is not complete, and we listen."""
         return not self.ended and not self._paused
+
+    @property
+    def patience(self) -> float:
+        """Seconds that it may take for its turn. A gRPC call is a conversation and not an upload: who watches something
+        asks once and then listens, for as long as a tunnel may be silent."""
+        server = self._session.server
+        ex = self.ex
+        return server.settings.tunnel_idle if ex is not None and ex.is_grpc else server.body_idle
 
     def abort(self, error: MeshError) -> None:
         """The request is over without an answer: reset, broken, or the connection is gone."""
@@ -244,6 +258,8 @@ class H2CallerStream:
         else:
             pairs = response_pairs(head, clear=clear)
         pairs.append(VIA_H2 if head.version == VERSION else VIA_H1)
+        if not self.ended:
+            self.spoken_to(server.loop.now())
         if not clear and not ex.unjudged:
             pairs.append(SUCCESS_PAIR if ex.verdict is SUCCESS else _FAILURE)
         if chunk:
@@ -269,6 +285,8 @@ class H2CallerStream:
 
     def send_data(self, chunk: bytes, done: bool, trailers: bytes) -> None:
         session = self._session
+        if not self.ended:
+            self.spoken_to(session.server.loop.now())
         if self._compressor is not None:
             chunk = self._compressor.feed(chunk, done)
         if done and trailers:

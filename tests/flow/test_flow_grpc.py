@@ -64,6 +64,45 @@ def test_the_end_of_a_request_without_messages_is_in_a_frame_of_its_own(body: by
     check(world)
 
 
+def test_a_caller_that_listens_is_not_cut() -> None:
+    """Who watches something asks once, does not end the request, and hears something now and then."""
+    world = grpc_world()
+    (endpoint,) = serving_h2(world, lambda stream: stream.data(b"", trailers=OK))
+    each = caller(world)
+    call = call_of(each, body=b"watch", end=False)
+    world.run(600.0)
+    (stream,) = endpoint.requests
+    stream.head(200, ("content-type", "application/grpc"))
+    for _ in range(3):
+        stream.data(b"changed")
+        world.run(3000.0)
+    each.data(call, b"", end=True)
+    finish(world, call)
+
+    assert (call.body, status_of(call)) == (b"changed" * 3, "0")
+    check(world)
+
+
+def test_a_call_in_which_nobody_speaks_is_cut() -> None:
+    """After tunnelIdleTimeMs without a message in either direction, as a tunnel."""
+    world = grpc_world(server="tunnelIdleTimeMs: 90000")
+    (endpoint,) = serving_h2(world)
+    endpoint.on_head = lambda stream: stream._later(50.0, begin, stream)
+
+    def begin(stream: Stream) -> None:
+        stream.head(200, ("content-type", "application/grpc"))
+        stream.data(b"r")
+
+    each = caller(world)
+    call = call_of(each, body=b"watch", end=False)
+    finish(world, call)
+
+    assert (call.status, call.done, call.reset) == (200, False, ErrorCodes.INTERNAL_ERROR)
+    assert call.elapsed == pytest.approx(140.0, abs=1.0)
+    assert endpoint.requests[0].cut
+    check(world)
+
+
 # -- deadlines --------------------------------------------------------------------------------------------------------
 
 

@@ -373,7 +373,7 @@ CASES = [
     case(
         Reason.LIMIT_BODY_TIME,
         408,
-        "a request body of which nothing comes for 60 s or `readTimeoutMs`",
+        "a request body of which nothing comes for 60 s or `readTimeoutMs`; gRPC: silence for `tunnelIdleTimeMs`",
         send(request("web", "/", "Content-Length: 9", method="POST", body=b"half")),
         "short",
     ),
