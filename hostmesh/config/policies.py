@@ -168,7 +168,7 @@ class H2SettingsParams(ClientParams):
     """What our side of an HTTP/2 connection to an endpoint declares."""
 
     window_update_ratio: Ratio | None = field(default=None, metadata={"fill": 0.99})
-    """HTTP/2: a window is filled again once less than this part of it is left. Default: 0.99."""
+    """HTTP/2: a window is filled again once less than this part of it is left, and an eighth is used. Default: 0.99."""
     header_table_bytes: Count | None = None
     """HTTP/2: SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
     max_header_list_bytes: Positive | None = None

@@ -146,7 +146,7 @@ class H2ServerConfig(ServerConfig):
     max_concurrent_streams_per_connection: Positive = 100
     """Streams a caller may have open. Default 100, where Linkerd 1 had 1000: what many streams may pin in memory."""
     window_update_ratio: Ratio = 0.99
-    """A window is filled again once less than this part of it is left."""
+    """A window is filled again once less than this part of it is left, and an eighth is used."""
     header_table_bytes: Count | None = None
     """SETTINGS_HEADER_TABLE_SIZE. Default: the protocol's 4096."""
     initial_stream_window_bytes: Annotated[int, Bounds(0, 2**31 - 1, "of bytes")] | None = None

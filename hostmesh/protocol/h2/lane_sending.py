@@ -109,9 +109,8 @@ class LaneSending:
         self._initial_room = DEFAULT_WINDOW
         self._room = DEFAULT_WINDOW
         self._pending = 0
-        part = 1.0 - settings.window_update_ratio
-        self._stream_threshold = max(1, int(part * settings.initial_window))
-        self._connection_threshold = max(1, int(part * DEFAULT_WINDOW))
+        self._stream_threshold = settings.update_threshold(settings.initial_window)
+        self._connection_threshold = settings.update_threshold(DEFAULT_WINDOW)
 
     def __repr__(self) -> str:
         side = "client" if self._client_side else "server"

@@ -107,9 +107,8 @@ class LibraryBase:
         """The peer's MAX_CONCURRENT_STREAMS."""
         self._acknowledged = False
         self._pending_credit = 0
-        part = 1.0 - settings.window_update_ratio
-        self._stream_threshold = max(1, int(part * settings.initial_window))
-        self._connection_threshold = max(1, int(part * DEFAULT_WINDOW))
+        self._stream_threshold = settings.update_threshold(settings.initial_window)
+        self._connection_threshold = settings.update_threshold(DEFAULT_WINDOW)
         self._now = 0.0
         self._failed = False
 

@@ -15,6 +15,12 @@ DEFAULT_FRAME = 16384
 DEFAULT_TABLE = 4096
 """Octets of an HPACK table before anybody says otherwise (RFC 9113 6.5.2)."""
 
+LEAST_UPDATE = 1 / 8
+"""The part of a window that is used before it is given back, at least. Each WINDOW_UPDATE that goes out alone costs a
+send and wakes the peer, and for calls of some hundred octets that was every second send; seven eighths are enough for
+a peer not to wait.
+"""
+
 
 @frozen(kw_only=True)
 class H2Settings:
@@ -45,8 +51,8 @@ class H2Settings:
     """Octets of one decoded header list, 32 more counted for each field (RFC 7541 4.1). h2's default (H4)."""
 
     window_update_ratio: float = 0.99
-    """A window is given back once less than this part of it is left. Key ``windowUpdateRatio``, Linkerd's
-    default.
+    """A window is given back once less than this part of it is left, and :data:`LEAST_UPDATE` of it is used. Key
+    ``windowUpdateRatio``, Linkerd's default.
     """
 
     enable_connect_protocol: bool = False
@@ -54,3 +60,7 @@ class H2Settings:
 
     budgets: Budgets = DEFAULT_BUDGETS
     """What the peer may cost us."""
+
+    def update_threshold(self, window: int) -> int:
+        """Octets of a window of this size that are used when it is given back."""
+        return max(1, int(max(1.0 - self.window_update_ratio, LEAST_UPDATE) * window))
