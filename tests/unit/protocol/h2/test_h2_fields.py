@@ -163,6 +163,17 @@ def test_good_requests_are_proved(pairs: list[tuple[bytes, bytes]], end: bool, l
     assert length == prove_request(pairs, end)
 
 
+def test_te_is_looked_at_in_every_request() -> None:
+    """gRPC sends it always, so it has a way of its own beside names that were proved before."""
+    known = [*GET, (b"x-known", b"1")]
+    for _ in range(2):
+        assert prove_request([*known, (b"te", b"trailers")], True) == 0
+        assert prove_request([*known, (b"te", b"trailers"), (b"content-length", b"3")], False) == 3
+        for wrong in ([(b"te", b"gzip")], [(b"te", b"trailers"), (b"te", b"gzip")], [(b"te", b"trailers ")]):
+            with pytest.raises(Malformed):
+                prove_request([*known, *wrong], True)
+
+
 def test_extended_connect_is_proved_where_it_was_announced() -> None:
     """RFC 8441: CONNECT with :protocol has :scheme, :path and :authority, once the listener has announced it."""
     pairs = [(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"websocket")]
