@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64, b2a_base64, hexlify
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Final, Protocol
@@ -72,6 +72,11 @@ class TraceId:
     def hex(self) -> str:
         """The trace id as logs and Zipkin show it: 16 or 32 lower-case digits."""
         return f"{self.high:016x}{self.trace:016x}" if self.high else f"{self.trace:016x}"
+
+    @property
+    def low_hex(self) -> bytes:
+        """The low 64 bits of the trace id as 16 digits."""
+        return hexlify(self.trace.to_bytes(8, "big"))
 
     def _key(self) -> tuple[int, int, int | None, int, int]:
         return self.trace, self.span, self.parent, self.flags, self.high
@@ -181,6 +186,10 @@ class Propagator(Protocol):
         """Encoded field lines for a request that carries ``trace``, each with its CRLF."""
         ...
 
+    def pairs(self, trace: TraceId) -> list[tuple[bytes, ...]]:
+        """The same as pairs of HTTP/2."""
+        ...
+
 
 _L5D_NAMES: Final = frozenset({b"l5d-ctx-trace", b"l5d-reqid"})
 _B3_NAMES: Final = frozenset(
@@ -200,7 +209,10 @@ class L5dPropagator:
 
     def lines(self, trace: TraceId) -> bytes:
         # l5d-reqid is the root's id as 16 digits, also when the trace id has 128 bits.
-        return b"l5d-ctx-trace: %b\r\nl5d-reqid: %016x\r\n" % (encode_trace(trace), trace.trace)
+        return b"l5d-ctx-trace: %b\r\nl5d-reqid: %b\r\n" % (encode_trace(trace), trace.low_hex)
+
+    def pairs(self, trace: TraceId) -> list[tuple[bytes, ...]]:
+        return [(b"l5d-ctx-trace", encode_trace(trace)), (b"l5d-reqid", trace.low_hex)]
 
 
 class B3Propagator:
@@ -232,6 +244,9 @@ class B3Propagator:
         elif trace.sampled is not None:
             lines.append(b"x-b3-sampled: %d\r\n" % trace.sampled)
         return b"".join(lines)
+
+    def pairs(self, trace: TraceId) -> list[tuple[bytes, ...]]:
+        return [tuple(line.split(b": ")) for line in self.lines(trace).splitlines()]
 
 
 _B3_SAMPLED: Final = {b"1": _DECISION, b"true": _DECISION, b"0": SAMPLING_KNOWN, b"false": SAMPLING_KNOWN}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from hostmesh.base.reasons import Reason
@@ -36,9 +37,9 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
-CONTENT_TYPE = b"application/grpc"
+CONTENT_TYPE: Final = b"application/grpc"
 
-_content_type = re.compile(rb"application/grpc(?:[+;\t ]|$)", re.IGNORECASE).match
+_content_type: Final = re.compile(rb"application/grpc(?:[+;\t ]|$)", re.IGNORECASE).match
 
 
 def is_grpc(content_type: bytes | None) -> bool:
@@ -46,12 +47,14 @@ def is_grpc(content_type: bytes | None) -> bool:
 
     Not gRPC-Web, whose trailers are in the body.
     """
-    return content_type is not None and _content_type(content_type) is not None
+    return content_type is not None and (
+        content_type == CONTENT_TYPE or _content_type(content_type) is not None
+    )
 
 
 # -- status -----------------------------------------------------------------------------------------------------------
 
-_status = re.compile(rb"[0-9]{1,9}").fullmatch
+_status: Final = re.compile(rb"[0-9]{1,9}").fullmatch
 
 
 def parse_status(value: bytes | None) -> int | None:
@@ -110,7 +113,7 @@ def decode_message(value: bytes) -> str:
 
 # -- timeout ----------------------------------------------------------------------------------------------------------
 
-_UNITS = {
+_UNITS: Final = {
     b"H": 3_600_000_000_000,
     b"M": 60_000_000_000,
     b"S": 1_000_000_000,
@@ -118,18 +121,21 @@ _UNITS = {
     b"u": 1_000,
     b"n": 1,
 }
-_FINEST_FIRST = tuple(sorted(((size, unit) for unit, size in _UNITS.items())))
+_FINEST_FIRST: Final = tuple(sorted(((size, unit) for unit, size in _UNITS.items())))
 
-MAX_DIGITS = 8
+MAX_DIGITS: Final = 8
 """Digits of a timeout, by the specification."""
 
-_timeout = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
+_LIMIT: Final = 10**MAX_DIGITS
 
 
 def parse_timeout(value: bytes) -> int | None:
     """A ``grpc-timeout`` in nanoseconds; None for a value that is none, which is as if it were absent (T7)."""
-    found = _timeout(value)
-    return None if found is None else int(found[1]) * _UNITS[found[2]]
+    digits = value[:-1]
+    unit = _UNITS.get(value[-1:])
+    if unit is None or len(digits) > MAX_DIGITS or not digits.isdigit():
+        return None
+    return int(digits) * unit
 
 
 def format_timeout(nanoseconds: int) -> bytes:
@@ -141,7 +147,7 @@ def format_timeout(nanoseconds: int) -> bytes:
     nanoseconds = max(nanoseconds, 1)
     for size, unit in _FINEST_FIRST:
         amount = nanoseconds // size
-        if amount < 10**MAX_DIGITS:
+        if amount < _LIMIT:
             return b"%d%b" % (amount, unit)
     return b"99999999H"
 

@@ -74,6 +74,7 @@ class ClientStack(ClientAddresses):
         self._fail_fast = settings.fail_fast
         self.report = report
         self.attempt_timeout_ms = settings.attempt_timeout_ms
+        self.http2 = settings.http2
         self.idle_time = settings.idle_time
         self.life_time = settings.life_time
         self.pool_min = settings.pool_min

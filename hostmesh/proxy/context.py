@@ -7,7 +7,7 @@ nothing else (:meth:`Router.write_context`).
 from __future__ import annotations
 
 from binascii import b2a_base64, hexlify
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError, Side
 from hostmesh.base.reasons import Reason
@@ -15,11 +15,14 @@ from hostmesh.naming.dtab import Dtab
 from hostmesh.naming.syntax import DtabError
 from hostmesh.protocol.context import TraceId, count_hops, decode_rate, is_chosen, root_trace
 from hostmesh.protocol.grpc import format_timeout, parse_timeout
+from hostmesh.protocol.h2.heads import line_pairs
 from hostmesh.protocol.upgrade import upgrade_to_forward
 from hostmesh.proxy.diagnostics import diagnosis_of
 from hostmesh.routing.deadline import Deadline, parse_deadlines
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h1_message import Special
+    from hostmesh.protocol.h2.engine import Pair
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.router import Router
 
@@ -31,10 +34,13 @@ VIA_H1 = b"Via: 1.1 hostmesh\r\n"
 VIA_H2 = b"Via: h2 hostmesh\r\n"
 """What a request came as, named as Linkerd 1 does."""
 
-VIA_PAIR = (b"via", b"h2 hostmesh")
+VIA_H1_PAIR: Final = (b"via", b"1.1 hostmesh")
+VIA_H2_PAIR: Final = (b"via", b"h2 hostmesh")
 
-PLAIN_FIELDS = frozenset((b"host", b"content-length", b"te"))
+PLAIN_FIELDS: Final = frozenset((b"host", b"content-length", b"te"))
 """Special fields of a head that say nothing to a hop."""
+
+GRPC_TIMEOUT: Final = frozenset((b"grpc-timeout",))
 
 
 class Context:
@@ -53,37 +59,65 @@ class Context:
 
     def lines(self, ex: Exchange, router: Router, now: float) -> bytes:
         """The lines to forward; a new client span at each call, so one per attempt."""
-        server = self.trace
-        assert server is not None
         parts = [
-            router.propagator.lines(server.child(router.trace_rng)),
+            router.propagator.lines(self._span(ex, router)),
             VIA_H2 if ex.head.version == 20 else VIA_H1,
             self.forwarded,
         ]
-        ex.reqid = server.hex.encode("ascii")
+        deadline = self._deadline(ex, router, now)
+        if deadline:
+            parts.append(b"l5d-ctx-deadline: %b\r\n" % deadline)
+        if self.grpc_deadline is not None:
+            parts.append(b"grpc-timeout: %b\r\n" % self._time_left(router, self.grpc_deadline))
+        if self.local is not None:
+            parts.append(b"l5d-ctx-dtab: %b\r\n" % self.local.show().encode("ascii"))
+        return b"".join(parts)
+
+    def pairs(self, ex: Exchange, router: Router, now: float) -> list[Pair]:
+        """As :meth:`lines`, for an endpoint that speaks HTTP/2."""
+        pairs: list[Pair] = router.propagator.pairs(self._span(ex, router))
+        pairs.append(VIA_H2_PAIR if ex.head.version == 20 else VIA_H1_PAIR)
+        if self.forwarded:
+            pairs += line_pairs(self.forwarded)
+        deadline = self._deadline(ex, router, now)
+        if deadline:
+            pairs.append((b"l5d-ctx-deadline", deadline))
+        if self.grpc_deadline is not None:
+            pairs.append((b"grpc-timeout", self._time_left(router, self.grpc_deadline)))
+        if self.local is not None:
+            pairs.append((b"l5d-ctx-dtab", self.local.show().encode("ascii")))
+        return pairs
+
+    def _span(self, ex: Exchange, router: Router) -> TraceId:
+        """The span of the attempt that is to be made."""
+        server = self.trace
+        assert server is not None
+        ex.reqid = server.hex.encode("ascii") if server.high else server.low_hex
+        return server.child(router.trace_rng)
+
+    def _deadline(self, ex: Exchange, router: Router, now: float) -> bytes:
+        """The value of ``l5d-ctx-deadline``; b"" for none."""
         deadline = ex.deadline
         client = ex.client
         if client is not None and client.attempt_timeout_ms is not None:
             attempt = now + client.attempt_timeout_ms / 1000
             deadline = attempt if deadline is None else min(deadline, attempt)
-        if deadline is not None:
-            wall = router.env.wall()
-            # Both clocks are read here: ``now`` may be older, and the difference would be time given away.
-            until = int((wall + deadline - router.env.now()) * 1e9)
-            stamp = int(wall * 1e9)
-            if self.deadline is not None:
-                stamp = self.deadline.timestamp
-                # The way through our clock costs some microseconds, or a pause: never hand on more than was given.
-                until = min(until, self.deadline.deadline)
-            parts.append(b"l5d-ctx-deadline: %d %d\r\n" % (stamp, until))
-        if self.grpc_deadline is not None:
-            # What is left of the caller's own, and nothing of our timeouts: those end with the response head, while
-            # an endpoint ends the whole call at this one, however long its response is to be.
-            left = int((self.grpc_deadline - router.env.now()) * 1e9)
-            parts.append(b"grpc-timeout: %b\r\n" % format_timeout(left))
-        if self.local is not None:
-            parts.append(b"l5d-ctx-dtab: %b\r\n" % self.local.show().encode("ascii"))
-        return b"".join(parts)
+        if deadline is None:
+            return b""
+        wall = router.env.wall()
+        # Both clocks are read here: ``now`` may be older, and the difference would be time given away.
+        until = int((wall + deadline - router.env.now()) * 1e9)
+        stamp = int(wall * 1e9)
+        if self.deadline is not None:
+            stamp = self.deadline.timestamp
+            # The way through our clock costs some microseconds, or a pause: never hand on more than was given.
+            until = min(until, self.deadline.deadline)
+        return b"%d %d" % (stamp, until)
+
+    def _time_left(self, router: Router, until: float) -> bytes:
+        """The value of ``grpc-timeout``: what is left of the caller's own, and nothing of our timeouts. Those end with
+        the response head, while an endpoint ends the whole call at this one, however long its response is to be."""
+        return format_timeout(int((until - router.env.now()) * 1e9))
 
 
 class PlainContext(Context):
@@ -93,21 +127,24 @@ class PlainContext(Context):
     __slots__ = ()
 
     def lines(self, ex: Exchange, router: Router, now: float) -> bytes:
+        return b"".join([b"%b: %b\r\n" % pair for pair in self.pairs(ex, router, now)])
+
+    def pairs(self, ex: Exchange, router: Router, now: float) -> list[Pair]:
         client = ex.client
         if ex.deadline is not None or (client is not None and client.attempt_timeout_ms is not None):
             ex.context = context = Context()
             context.trace = root_trace(router.trace_rng)
-            ex.trace_pairs = None
-            return context.lines(ex, router, now)
-        raw = router.trace_rng.getrandbits(128).to_bytes(16, "big")
+            return context.pairs(ex, router, now)
+        raw: bytes = router.trace_rng.getrandbits(128).to_bytes(16, "big")
         root = raw[8:]
         ex.reqid = reqid = hexlify(root)
-        trace = b2a_base64(raw + root + bytes(8), newline=False)
-        ex.trace_pairs = ((b"l5d-reqid", reqid), (b"l5d-ctx-trace", trace), VIA_PAIR)
-        return b"l5d-reqid: %b\r\nl5d-ctx-trace: %b\r\nVia: h2 hostmesh\r\n" % (reqid, trace)
+        # The root is the server's span, the client's is its child (reference 8.3).
+        trace = b2a_base64(raw + root + _ROOT_FLAGS, newline=False)
+        return [(b"l5d-reqid", reqid), (b"l5d-ctx-trace", trace), VIA_H2_PAIR]
 
 
-PLAIN = PlainContext()
+PLAIN: Final = PlainContext()
+_ROOT_FLAGS: Final = bytes(8)
 
 
 def read_context(ex: Exchange, now: float) -> None:
@@ -115,21 +152,23 @@ def read_context(ex: Exchange, now: float) -> None:
     head = ex.head
     server = ex.server
     router = ex.router
+    special = head.special
     if (
         head.version == 20
         and server.plain_lines
         and not router.always_context
-        and (not ex.is_grpc or head.get(b"grpc-timeout") is None)
+        and head.method != b"TRACE"
+        and _are_plain(special)
     ):
-        for name, _value in head.special:
-            if name not in PLAIN_FIELDS:
-                break
-        else:
-            if head.method != b"TRACE":
-                ex.context = PLAIN
-                return
+        timeout = head.get(b"grpc-timeout") if ex.is_grpc else None
+        if timeout is None:
+            ex.context = PLAIN
+            return
+        ex.context = context = Context()
+        context.trace = root_trace(router.trace_rng)
+        _take_grpc_timeout(ex, context, timeout, now)
+        return
     context = Context()
-    special = head.special
     if any(name == b"via" for name, _ in special):
         hops = count_hops(special)
         if hops > server.max_call_depth:
@@ -143,8 +182,8 @@ def read_context(ex: Exchange, now: float) -> None:
     if not server.clear_context:
         _read_l5d(ex, context, now)
     ex.drop = router.owned_fields
-    if ex.is_grpc:
-        _read_grpc_timeout(ex, context, now)
+    if ex.is_grpc and (timeout := head.get(b"grpc-timeout")) is not None:
+        _take_grpc_timeout(ex, context, timeout, now)
     if context.trace is None:
         context.trace = root_trace(router.trace_rng)
     settings = server.settings
@@ -208,17 +247,18 @@ def _read_l5d(ex: Exchange, context: Context, now: float) -> None:
             ex.deadline = now + deadline.deadline / 1e9 - router.env.wall()
 
 
-def _read_grpc_timeout(ex: Exchange, context: Context, now: float) -> None:
+def _are_plain(special: Special) -> bool:
+    return all(name in PLAIN_FIELDS for name, _value in special)
+
+
+def _take_grpc_timeout(ex: Exchange, context: Context, value: bytes, now: float) -> None:
     """A gRPC caller's own limit, trusted or not: it can only ask for less."""
-    value = ex.head.get(b"grpc-timeout")
-    if value is None:
-        return
     timeout = parse_timeout(value)
     if timeout is not None:
         context.grpc_deadline = deadline = now + timeout / 1e9
         if ex.deadline is None or deadline < ex.deadline:
             ex.deadline = deadline
-        ex.drop |= {b"grpc-timeout"}
+        ex.drop = ex.drop | GRPC_TIMEOUT if ex.drop else GRPC_TIMEOUT
 
 
 def deadline_field(ex: Exchange) -> str:

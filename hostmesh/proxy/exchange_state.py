@@ -43,9 +43,9 @@ class ExchangeState:
     context: Context | None = None
     """What the caller sent along; None when it sent nothing of the kind."""
     trace: bytes = b""
-    """Lines with trace context to forward, made when the first attempt is dispatched."""
+    """Lines with trace context to forward, made when an attempt is dispatched."""
     trace_pairs: Pairs | None = None
-    """The same for HTTP/2 where it was known as pairs."""
+    """The same instead of it, where the endpoint speaks HTTP/2."""
     reqid: bytes = b""
     deadline: float | None = None
     """On the loop's clock; the strictest of the caller's and our own timeouts."""

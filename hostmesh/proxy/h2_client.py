@@ -158,6 +158,7 @@ class H2ClientSession(H2ClientLife):
             clear=ex.server.clear_context,
             drop=ex.drop,
         )
+        pairs += ex.trace_pairs or ()
         id = self.engine.open(pairs, False)
         mark = self._transport.bytes_out
         stream = H2EndpointTunnel(self, id, ex, reused=self.requests > 0, mark=mark, asked=upgrade)

@@ -140,28 +140,26 @@ class PathStack(PathBinding):
                     )
                 )
                 return False
-            left = (deadline - now) * 1000
-            if ex.server_timeout:
-                reason, why = (
-                    Reason.TOTAL_TIMEOUT,
-                    f"{self.text} did not answer within {left:.0f} ms (timeoutMs)",
-                )
-            else:
-                reason = Reason.DEADLINE_EXPIRED
-                why = (
-                    f"the caller's deadline ({deadline_field(ex)}, {left:.0f} ms left on arrival) has passed"
-                )
-            ex.total_timer = self.loop.call_at(deadline, ex.total_timed_out, reason, why)
+            ex.total_timer = self.loop.call_at(deadline, self._deadline_passed, ex, deadline - now)
         else:
             assert own is not None
             ex.deadline = own
-            ex.total_timer = self.loop.call_at(
-                own,
-                ex.total_timed_out,
-                Reason.TOTAL_TIMEOUT,
-                f"{self.text} did not answer within {total} ms (totalTimeoutMs)",
-            )
+            ex.total_timer = self.loop.call_at(own, self._total_passed, ex, total)
         return True
+
+    def _deadline_passed(self, ex: Exchange, seconds: float) -> None:
+        """The deadline that ``ex`` came with is over, or the ``timeoutMs`` of its server."""
+        left = seconds * 1000
+        if ex.server_timeout:
+            why = f"{self.text} did not answer within {left:.0f} ms (timeoutMs)"
+            ex.total_timed_out(Reason.TOTAL_TIMEOUT, why)
+        else:
+            why = f"the caller's deadline ({deadline_field(ex)}, {left:.0f} ms left on arrival) has passed"
+            ex.total_timed_out(Reason.DEADLINE_EXPIRED, why)
+
+    def _total_passed(self, ex: Exchange, total: int) -> None:
+        why = f"{self.text} did not answer within {total} ms (totalTimeoutMs)"
+        ex.total_timed_out(Reason.TOTAL_TIMEOUT, why)
 
     def attempt(self, ex: Exchange, now: float) -> None:
         """Draw a branch and dispatch; parks until the name is bound."""

@@ -303,7 +303,12 @@ class Router:
                 # The caller sent none, and a timeout of ours is a deadline for the next hop.
                 ex.context = Context()
                 ex.context.trace = root_trace(self.trace_rng)
-            ex.trace = ex.context.lines(ex, self, now)
+            if ex.client.http2:  # type: ignore[union-attr]  # as above
+                ex.trace = b""
+                ex.trace_pairs = ex.context.pairs(ex, self, now)
+            else:
+                ex.trace_pairs = None
+                ex.trace = ex.context.lines(ex, self, now)
 
     def refused_by_policy(self, ex: Exchange, endpoint: Endpoint) -> str | None:
         """Why a request with its own dtab may not go to ``endpoint`` (hardening T2), or None.

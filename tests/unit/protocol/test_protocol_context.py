@@ -13,6 +13,7 @@ from hostmesh.protocol.context import (
     SAMPLING_KNOWN,
     B3Propagator,
     L5dPropagator,
+    Propagator,
     TraceId,
     count_hops,
     decode_rate,
@@ -103,6 +104,15 @@ def test_l5d_lines() -> None:
         b"l5d-ctx-trace: pfR+n87TFKJpTrLwW4/X0eS7t8D2ov8HAAAAAAAAAAY=\r\nl5d-reqid: e4bbb7c0f6a2ff07\r\n"
     )
     assert L5dPropagator().read(getter({b"l5d-ctx-trace": encode_trace(CHILD)})).trace == CHILD
+
+
+@pytest.mark.parametrize("propagator", [L5dPropagator(), B3Propagator()], ids=["l5d", "b3"])
+@pytest.mark.parametrize("trace", [CHILD, ROOT, WIDE], ids=["child", "root", "wide"])
+def test_pairs_say_what_lines_say(propagator: Propagator, trace: TraceId) -> None:
+    """For HTTP/2 the same fields, already apart."""
+    pairs = propagator.pairs(trace)
+
+    assert propagator.lines(trace) == b"".join(b"%b: %b\r\n" % pair for pair in pairs)
 
 
 B3 = {
