@@ -18,7 +18,8 @@ from setuptools import setup
 from hostmesh.core import DIGESTS, digest_of
 
 COMPILED = """
-protocol/    context h1_body h1_fields h1_head h1_meaning h1_message h1_write
+base/        turn window
+protocol/    context grpc h1_body h1_fields h1_head h1_meaning h1_message h1_write
 protocol/h2/ budgets fields frames heads lane lane_control lane_decode lane_encode lane_frames lane_huffman
 protocol/h2/ lane_sending lane_stream message
 protocol/tls/ codec contexts records server_hello
@@ -26,12 +27,12 @@ proxy/       attempts branch caller_answers caller_life caller_session client_ad
 proxy/       client_stack compress connect_h2 context endpoint_stack exchange exchange_state grpc_methods
 proxy/       h2_caller h2_caller_life h2_caller_stream h2_client h2_client_life h2_client_stream
 proxy/       h2_liveness h2_pool h2_sending named_session path_binding path_stack recorder refusals
-proxy/       respond router secure_accept server service_names sniff stats stream_stats stream_transport
-proxy/       tcp_client tcp_connect tcp_exchange tcp_router tunnel tunnel_h2
+proxy/       respond router secure_accept server server_counts service_names sniff stats stream_stats
+proxy/       stream_transport tcp_client tcp_connect tcp_exchange tcp_router tunnel tunnel_h2
 pump/        listen output pump secure transport wheel
 routing/     accrual budget draw failfast node retry
 routing/balancers/ aperture base by_weight ewma heap held p2c round_robin weighted
-telemetry/   stat
+telemetry/   stat tally
 """
 """What runs for every request, and what inherits from that: a class of Python cannot inherit from a compiled one.
 

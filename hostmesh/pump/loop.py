@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from hostmesh.base.var import Turn
+from hostmesh.base.turn import Turn
 from hostmesh.naming.addr import Endpoint
 
 if TYPE_CHECKING:
