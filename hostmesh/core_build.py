@@ -32,7 +32,7 @@ proxy/       stream_transport tcp_client tcp_connect tcp_exchange tcp_router tun
 pump/        listen output pump secure transport wheel
 routing/     accrual budget draw failfast node retry
 routing/balancers/ aperture base by_weight ewma heap held p2c round_robin weighted
-telemetry/   stat tally
+telemetry/   buckets stat tally
 """
 """What runs for every request, and what inherits from that: a class of Python cannot inherit from a compiled one.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hostmesh.base.reasons import Reason
 from hostmesh.telemetry.metrics import Counter, Scope
+from hostmesh.telemetry.stat import Sorted
 
 
 class ScopeStats:
@@ -36,7 +39,7 @@ class ScopeStats:
         counter.value += 1
 
 
-LEDGER = 64
+LEDGER: Final = 64
 """Entries of one outcome that a ledger keeps before it settles: 2 KB, and settling more at once is hardly cheaper."""
 
 
@@ -71,7 +74,8 @@ class Ledger:
         """Count what is kept."""
         for outcome, cell in self._cells.items():
             if cell:
+                samples = Sorted(cell)
                 for stats in (self._first, self._second):
                     stats._tally.add(outcome, len(cell))
-                    stats._latency.extend(cell)
+                    stats._latency.take(samples)
                 cell.clear()

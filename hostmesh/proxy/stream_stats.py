@@ -56,6 +56,12 @@ class _Message(_Part):
         self.bytes = scope.stat("data_bytes")
         self.bytes.before = owner.settle
 
+    def add_bare(self, n: int) -> None:
+        """Count so many streams that had no body."""
+        self.success += n
+        self.duration.repeat(0, n)
+        self.bytes.repeat(0, n)
+
 
 class StreamStats:
     """Streams are kept as they end and counted :data:`UNSORTED` at a time, or when somebody reads: five stats and three
@@ -115,9 +121,11 @@ class StreamStats:
         """Count what is kept."""
         totals, answers = self._totals, self._answers
         if totals:
-            bare = [0] * (len(totals) - len(self._asked))
-            self._request.add(self._asked + bare, 0)
-            self._request.bytes.extend(self._asked_bytes + bare)
+            self._request.add(self._asked, 0)
+            self._request.bytes.extend(self._asked_bytes)
+            bare = len(totals) - len(self._asked)
+            if bare:
+                self._request.add_bare(bare)
             self._response.add(answers, 0)
             self._response.bytes.extend(self._answer_bytes)
             self._total.add(totals, 0)

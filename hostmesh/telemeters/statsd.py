@@ -14,7 +14,8 @@ from statsd import StatsClient
 from hostmesh.config.shape import Bounds
 from hostmesh.config.types import MAX_MS, Port, Ratio
 from hostmesh.telemeters.telemeter import AdminRoute, TelemeterConfig, TelemeterDeps
-from hostmesh.telemetry.histogram import EMPTY, Histogram, bounds
+from hostmesh.telemetry.buckets import bounds
+from hostmesh.telemetry.histogram import EMPTY, Histogram
 from hostmesh.telemetry.metrics import Counter, Gauge, MetricsTree
 from hostmesh.telemetry.stat import Stat
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostmesh.telemetry.histogram import BUCKETS, EMPTY, MAX_VALUE, Histogram, bounds, index
+from hostmesh.telemetry.buckets import BUCKETS, MAX_VALUE, bounds, index
+from hostmesh.telemetry.histogram import EMPTY, Histogram
 
 samples = st.lists(st.integers(0, MAX_VALUE) | st.integers(0, 200), max_size=60)
 

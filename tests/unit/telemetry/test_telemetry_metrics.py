@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostmesh.telemetry import metrics
-from hostmesh.telemetry.histogram import EMPTY, MAX_VALUE, Histogram
+from hostmesh.telemetry.buckets import MAX_VALUE
+from hostmesh.telemetry.histogram import EMPTY, Histogram
 from hostmesh.telemetry.metrics import OVERFLOW, MetricsTree, Scope
-from hostmesh.telemetry.stat import Stat
+from hostmesh.telemetry.stat import Sorted, Stat
 
 
 @given(st.lists(st.integers(-10, 200) | st.integers(MAX_VALUE - 5, MAX_VALUE + 5) | st.integers(0, 10**7)))
@@ -18,6 +19,22 @@ def test_a_stat_is_the_histogram_of_its_samples(values: list[int]) -> None:
         stat.add(value)
 
     assert Histogram.of(values) == stat.current == stat.cumulative
+
+
+@given(
+    st.lists(st.integers(-10, 10**5) | st.integers(MAX_VALUE - 5, MAX_VALUE + 5), min_size=1),
+    st.integers(0, MAX_VALUE),
+    st.integers(1, 100),
+)
+def test_samples_may_come_sorted_or_repeated(values: list[int], value: int, n: int) -> None:
+    """What several stats take is sorted once, and what is all the same is counted at once."""
+    stats = Stat(), Stat()
+    samples = Sorted(values)
+    for stat in stats:
+        stat.take(samples)
+        stat.repeat(value, n)
+
+    assert [Histogram.of(values + [value] * n)] * 2 == [stat.current for stat in stats]
 
 
 def test_the_tick_moves_the_current_minute_to_the_last() -> None:
