@@ -94,20 +94,28 @@ def _plainly_named(name: bytes) -> bytes:
     return known
 
 
+class _Name:
+    """What a connection knows of one name."""
+
+    __slots__ = ("literal", "marks", "misses", "part", "value")
+
+    def __init__(self, literal: bytes = b"") -> None:
+        self.literal = literal
+        """How the name begins where its values are always written literally, since they vary or are secret; else
+        b""."""
+        self.value = b""
+        """A value, and what is written for it at this state of the table; b"" if nothing is known."""
+        self.part = b""
+        self.misses = 0
+        """New values that it brought."""
+        self.marks: tuple[int, ...] = ()
+        """The hashes of the last: values may be long, and a collision only spends an entry."""
+
+
 class HeaderEncoder:
     """The writing half of a connection's header compression. Source: RFC 7541."""
 
-    __slots__ = (
-        "_capacity",
-        "_known",
-        "_least",
-        "_literal",
-        "_newest",
-        "_numbers",
-        "_offered",
-        "_recent",
-        "_size",
-    )
+    __slots__ = ("_capacity", "_known", "_least", "_names", "_newest", "_numbers", "_offered", "_size")
 
     def __init__(self) -> None:
         self._capacity = HeaderTable.DEFAULT_SIZE
@@ -120,11 +128,7 @@ class HeaderEncoder:
         self._newest = 0
         # What is written for a pair at this state of the table.
         self._known: dict[Pair, bytes] = dict(_STATIC_PAIRS)
-        # How many new values each name brought, and the hashes of the last: values may be long, and a collision only
-        # spends an entry.
-        self._recent: dict[bytes, tuple[int, tuple[int, ...]]] = {}
-        # Names that are always written literally, since they vary or are secret, and how that begins.
-        self._literal: dict[bytes, bytes] = dict(_SECRETS)
+        self._names = {name: _Name(literal) for name, literal in _SECRETS.items()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {len(self._numbers)} entries, {self._size}/{self._capacity} bytes>"
@@ -141,22 +145,37 @@ class HeaderEncoder:
         out: list[bytes] = []
         if self._least is not None:
             out.append(self._resized())
-        known = self._known
-        literal = self._literal
+        names = self._names
         for pair in pairs:
             name, value = pair
-            # By name first: the hash of a value that varies would be computed for nothing.
-            part = literal.get(name)
-            if part is not None and type(pair) is tuple:
-                out.append(part)
+            # By name first: a pair's hash costs more than all the rest, and that of a value that varies is in vain.
+            known = names.get(name)
+            if known is None or type(pair) is not tuple:
+                out.append(self._first(pair, name, value, known))
+            elif known.literal:
+                out.append(known.literal)
                 size = len(value)
                 out.append(LENGTHS[size] if size < _KNOWN_LENGTHS else _integer((0, 0x7F), size))
                 out.append(value)
+            elif known.part and value == known.value:
+                out.append(known.part)
             else:
-                out.append(known.get(pair) or self._written(pair, name, value))
+                part = self._known.get(pair)
+                if part is None:
+                    part = self._written(pair, name, value, known)
+                else:
+                    known.value = value
+                    known.part = part
+                out.append(part)
         return b"".join(out)
 
-    def _written(self, pair: Pair, name: bytes, value: bytes) -> bytes:
+    def _first(self, pair: Pair, name: bytes, value: bytes, known: _Name | None) -> bytes:
+        """What is written for a pair whose name was not seen before, or which is more than a pair."""
+        if known is None and len(self._names) < MAX_LEARNED_NAMES and len(name) <= MAX_KNOWN_NAME:
+            known = self._names[name] = _Name()
+        return self._known.get(pair) or self._written(pair, name, value, known)
+
+    def _written(self, pair: Pair, name: bytes, value: bytes, known: _Name | None) -> bytes:
         number = self._numbers.get(pair)
         if number is not None:
             part = self._known[pair] = _integer(_INDEXED, FIRST_DYNAMIC + self._newest - number)
@@ -168,35 +187,40 @@ class HeaderEncoder:
             or (name == b"cookie" and len(value) < _SHORT_COOKIE)
         ):
             return _named(_NEVER, name) + _length(value) + value
-        if self._repeats(name, value):
+        if self._repeats(name, value, known):
             size = len(name) + len(value) + ENTRY_OVERHEAD
             if self._size + size <= self._capacity:
                 self._size += size
                 self._newest += 1
                 self._numbers[name, value] = self._newest
                 # Every other dynamic entry has a new index now.
-                self._known.clear()
-                self._known.update(_STATIC_PAIRS)
+                self._forget()
                 return _named(_ADDED, name) + _length(value) + value
         return _plainly_named(name) + _length(value) + value
 
-    def _repeats(self, name: bytes, value: bytes) -> bool:
+    def _forget(self) -> None:
+        """The table has changed: nothing is known of what is written."""
+        self._known.clear()
+        self._known.update(_STATIC_PAIRS)
+        for known in self._names.values():
+            known.part = b""
+
+    def _repeats(self, name: bytes, value: bytes, known: _Name | None) -> bool:
         """Whether this value was among the last of its name; learns it."""
-        found = self._recent.get(name)
-        mark = hash(value)
-        if found is None:
-            if len(self._recent) + len(self._literal) < MAX_LEARNED_NAMES and len(name) <= MAX_KNOWN_NAME:
-                self._recent[name] = 0, (mark,)
+        if known is None:
             return False
-        misses, marks = found
-        if mark in marks:
+        mark = hash(value)
+        if not known.marks:
+            known.marks = (mark,)
+            return False
+        if mark in known.marks:
             return True
-        if misses == VARIES_AFTER:
+        if known.misses == VARIES_AFTER:
             # A cookie may be short some day.
-            self._literal[name] = _named(_NEVER, name) if name == b"cookie" else _plainly_named(name)
-            del self._recent[name]
+            known.literal = _named(_NEVER, name) if name == b"cookie" else _plainly_named(name)
         else:
-            self._recent[name] = misses + 1, (*marks, mark)[-RECENT_VALUES:]
+            known.misses += 1
+            known.marks = (*known.marks, mark)[-RECENT_VALUES:]
         return False
 
     def _resized(self) -> bytes:
@@ -210,7 +234,7 @@ class HeaderEncoder:
                 name, value = oldest = next(iter(self._numbers))
                 del self._numbers[oldest]
                 self._size -= len(name) + len(value) + ENTRY_OVERHEAD
-            self._known = dict(_STATIC_PAIRS)
+            self._forget()
             out = _integer(_UPDATE, least)
             self._capacity = least
         if self._offered != self._capacity:

@@ -125,7 +125,7 @@ def test_what_is_learned_about_names_is_bounded() -> None:
     for number in range(MAX_LITERAL_NAMES * 2):
         encoder.encode([(b"x-%d" % number, b"1")])
 
-    assert len(encoder._recent) + len(encoder._literal) <= MAX_LEARNED_NAMES
+    assert len(encoder._names) <= MAX_LEARNED_NAMES
     assert len(lane_encode._literal_names) <= MAX_LITERAL_NAMES
 
 

@@ -125,7 +125,7 @@ def test_a_connection_stays_small_however_many_streams_it_had() -> None:
     assert engine.open_streams == 0
     assert len(engine._closed) == Budgets().max_known_resets  # type: ignore[attr-defined]
     assert len(engine._decoder._blocks) <= MAX_REMEMBERED_BLOCKS  # type: ignore[attr-defined]
-    assert len(engine._encoder._literal) == 3  # type: ignore[attr-defined]
+    assert len(engine._encoder._names) == 4  # type: ignore[attr-defined]
 
 
 def test_its_state_can_be_read() -> None:
