@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.protocol.grpc import Code, code_of_http, code_of_reason, method_of, parse_status, status_in
 from hostmesh.proxy.stats import ScopeStats
@@ -18,11 +18,11 @@ callers choose the names."""
 OTHER = "other"
 """The name of all methods over the limit, and of targets that are no method's."""
 
-MAX_CODE = 16
+MAX_CODE: Final = 16
 """The highest status that has a counter of its own; peers may make up others, which count as UNKNOWN (2)."""
 
 
-_OK_TRAILER = b"grpc-status: 0\r\n"
+_OK_TRAILER: Final = b"grpc-status: 0\r\n"
 """What the trailers of nearly every call begin with, as our own halves write them down."""
 
 

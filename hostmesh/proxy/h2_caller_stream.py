@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from hostmesh.proxy.h2_caller import H2CallerSession
     from hostmesh.proxy.tunnel import Handover, Tunnel
 
-CONTINUE = ((b":status", b"100"),)
+CONTINUE: Final = ((b":status", b"100"),)
 
 # Received as HTTP/1.1 from the endpoint or as HTTP/2 (RFC 9110 section 7.6.3, names as Linkerd 1 writes them).
-VIA_H1 = (b"via", b"1.1 hostmesh")
-VIA_H2 = (b"via", b"h2 hostmesh")
-SUCCESS_PAIR = (b"l5d-success-class", b"1.0")
-_FAILURE = (b"l5d-success-class", b"0.0")
+VIA_H1: Final = (b"via", b"1.1 hostmesh")
+VIA_H2: Final = (b"via", b"h2 hostmesh")
+SUCCESS_PAIR: Final = (b"l5d-success-class", b"1.0")
+_FAILURE: Final = (b"l5d-success-class", b"0.0")
 
 
 class H2CallerStream:

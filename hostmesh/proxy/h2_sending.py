@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from hostmesh.proxy.halves import SendingOwner
     from hostmesh.pump.loop import Loop, TimerHandle, Transport
 
-FRAME = 16_384
+FRAME: Final = 16_384
 """Bytes of one stream's turn: the largest frame that every peer takes (RFC 9113 section 4.2)."""
 
-CROWDED = 256 * 1024
+CROWDED: Final = 256 * 1024
 """Bytes waiting on a connection from which on every stream that has to wait is ``blocked``, however little it holds:
 four full streams, and far below the cap, since windows already granted still fill it."""
 
-CAP = 1024 * 1024
+CAP: Final = 1024 * 1024
 """Bytes that may wait on one connection; above it streams that stand still are given up, the largest first."""
 
-HARD_CAP = 16 * CAP
+HARD_CAP: Final = 16 * CAP
 """Bytes above which the largest stream is given up even if it moves. A hundred streams that hold a full window (64 KiB)
 each, which nobody could keep from coming, stay far below it."""
 
-STALL = 30.0
+STALL: Final = 30.0
 """Seconds without any progress after which a stream that waits is given up."""
 
-STALL_OVER_CAP = 5.0
+STALL_OVER_CAP: Final = 5.0
 """The same on a connection over its cap: slow readers keep their streams, those who only pin memory do not."""
 
-MAX_STALLS = 100
+MAX_STALLS: Final = 100
 """Streams given up on one connection after which it is closed: its peer grants windows to nobody (H5)."""
 
-CONTROL_MARK = HIGH_MARK
+CONTROL_MARK: Final = HIGH_MARK
 """Bytes of frames other than DATA written while the socket takes nothing; above it the peer, who provokes them (PING,
 SETTINGS, requests to be refused) and does not read the answers, is not read any more."""
 
@@ -94,6 +94,7 @@ class Sending:
         "_paused",
         "_ring",
         "_transport",
+        "_turns",
         "_unflushed",
         "_waiting",
         "cap",
@@ -107,6 +108,7 @@ class Sending:
         self._transport = transport
         self._owner = owner
         self._loop = loop
+        self._turns = loop.turn
         self._waiting: dict[int, _Waiting] = {}
         self._ring: deque[_Waiting] = deque()
         """Those who may send as far as is known, who is next in front."""
@@ -189,7 +191,7 @@ class Sending:
 
     def forget(self, stream: int) -> None:
         """Drop what waits: the stream was reset, or its end no longer matters."""
-        waiting = self._waiting.pop(stream, None)
+        waiting = self._waiting.pop(stream, None) if self._waiting else None
         if waiting is not None:
             self.size -= waiting.size
             waiting.gone = True
@@ -249,13 +251,16 @@ class Sending:
     def window_opened(self, stream: int) -> None:
         """The window of ``stream``, or with 0 that of the connection, has grown."""
         held = self._held
+        if not held:
+            # Whoever else waits does so for the socket.
+            return
         if stream:
             waiting = held.pop(stream, None)
             if waiting is None:
                 return
             waiting.listed = True
             self._ring.append(waiting)
-        elif held:
+        else:
             for waiting in held.values():
                 waiting.listed = True
             self._ring.extend(held.values())
@@ -276,7 +281,7 @@ class Sending:
         """Write what the engine has produced before the loop waits again; once for all streams of a batch."""
         if not self._dirty:
             self._dirty = True
-            self._loop.turn.call_soon(self.flush)
+            self._turns.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what the engine has produced."""

@@ -9,13 +9,16 @@ import errno
 import socket
 from collections import deque
 from select import EPOLLOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.pump.loop import Session, TimerHandle
 from hostmesh.pump.marks import HELD_MAX, HIGH_MARK, LOW_MARK, PEER_GONE, WRITE_STALL
 
 if TYPE_CHECKING:
     from hostmesh.pump.pump import Pump
+
+# Copies: compiled code looks up what comes from another module, and not its own constants.
+_OUT: Final = EPOLLOUT
 
 
 class SocketOutput:
@@ -136,7 +139,7 @@ class SocketOutput:
             return
         self._out.append(memoryview(data)[sent:])
         self._out_bytes = len(data) - sent
-        self._arm(self._armed | EPOLLOUT)
+        self._arm(self._armed | _OUT)
         self._stall = self._pump.call_at(self._pump.now() + self.write_stall, self._stalled, self.bytes_out)
         if self._out_bytes >= HIGH_MARK:
             self.blocked = True
@@ -162,7 +165,7 @@ class SocketOutput:
                 self._write_failed(error)
             return
         if not out:
-            self._arm(self._armed & ~EPOLLOUT)
+            self._arm(self._armed & ~_OUT)
             if self._stall is not None:
                 self._stall.cancel()
                 self._stall = None
@@ -216,7 +219,7 @@ class SocketOutput:
         if self._eof:
             self._fail_later(error)
             return
-        self._arm(self._armed & ~EPOLLOUT)
+        self._arm(self._armed & ~_OUT)
         if self.blocked:
             self.blocked = False
             if self.session is not None:

@@ -14,13 +14,13 @@ import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import outcome
 import trio
 
 from hostmesh.base.env import Env
-from hostmesh.base.var import Turn
+from hostmesh.base.turn import Turn
 from hostmesh.naming.addr import Endpoint
 from hostmesh.pump.connect import SocketConnecting
 from hostmesh.pump.loop import Session, Transport
@@ -30,12 +30,12 @@ from hostmesh.pump.transport import SocketTransport
 from hostmesh.pump.tunnel import CopyTunnel, OnEnd, Tunnel
 from hostmesh.pump.wheel import Timer, Wheel
 
-BATCH = 32
+BATCH: Final = 32
 """Events taken from epoll at once: at some 50 us each this bounds a batch to about 2 ms, so that timers, the admin
 API and namers are never far away. Level-triggered epoll reports the rest next time."""
 
 
-TURN = 64
+TURN: Final = 64
 """Callbacks of Vars run between two batches: a new base dtab re-evaluates a thousand names at some 30 us each, and
 sockets must not wait for all of them."""
 

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.pump.loop import Address
 from hostmesh.pump.marks import (
@@ -19,6 +19,12 @@ from hostmesh.pump.output import SocketOutput
 
 if TYPE_CHECKING:
     from hostmesh.pump.pump import Pump
+
+# Copies: compiled code looks up what comes from another module, and not its own constants.
+_IN: Final = EPOLLIN
+_OUT: Final = EPOLLOUT
+_HUP: Final = EPOLLHUP
+_ERR: Final = EPOLLERR
 
 
 class SocketTransport(SocketOutput):
@@ -41,8 +47,8 @@ class SocketTransport(SocketOutput):
 
     def open(self) -> None:
         """Enter the epoll set. ``session`` must be set before the current batch ends."""
-        self._armed = EPOLLIN
-        self._pump.add(self._fd, EPOLLIN, self.on_event)
+        self._armed = _IN
+        self._pump.add(self._fd, _IN, self.on_event)
 
     @property
     def closed(self) -> bool:
@@ -61,7 +67,7 @@ class SocketTransport(SocketOutput):
 
     def on_event(self, mask: int) -> None:
         """Readiness, from the pump. One read per readiness: fairness between connections is the kernel's order."""
-        if mask & EPOLLIN and not self._paused:
+        if mask & _IN and not self._paused:
             try:
                 data = self._sock.recv(self._read_size)
             except (BlockingIOError, InterruptedError):
@@ -80,15 +86,15 @@ class SocketTransport(SocketOutput):
                     self.session.data_received(data)  # type: ignore[union-attr]  # set before the batch in which it was opened ended
             else:
                 self._on_eof()
-        elif mask & (EPOLLHUP | EPOLLERR):
+        elif mask & (_HUP | _ERR):
             self._on_hang_up()
             return
-        if mask & EPOLLOUT and self._state != 2 and self._broken is None:
+        if mask & _OUT and self._state != 2 and self._broken is None:
             self._flush()
 
     def _on_eof(self) -> None:
         self._eof = True
-        self._arm(self._armed & ~EPOLLIN)
+        self._arm(self._armed & ~_IN)
         if self._broken is not None:
             # Not an end that the peer chose: a body that lasts until the connection ends is cut, not complete.
             self._lost(self._broken)
@@ -117,7 +123,7 @@ class SocketTransport(SocketOutput):
     def pause(self) -> None:
         if not self._paused:
             self._paused = True
-            self._arm(self._armed & ~EPOLLIN)
+            self._arm(self._armed & ~_IN)
 
     def resume(self) -> None:
         if self._paused:
@@ -126,10 +132,10 @@ class SocketTransport(SocketOutput):
                 return
             if self._hung:
                 self._hung = False
-                self._armed = EPOLLIN | (EPOLLOUT if self._out else 0)
+                self._armed = _IN | (_OUT if self._out else 0)
                 self._pump.add(self._fd, self._armed, self.on_event)
             elif not self._eof:
-                self._arm(self._armed | EPOLLIN)
+                self._arm(self._armed | _IN)
 
     def acknowledge(self) -> None:
         # A peer with Nagle's algorithm that writes head and body apart waits for our delayed ACK, 40 ms. Asked for
@@ -148,7 +154,7 @@ class SocketTransport(SocketOutput):
             else:
                 # What the peer still sends is not for us; reading it away waits until our last byte has left, or a
                 # large upload would use up the lingering while the answer is still on its way.
-                self._arm(self._armed & ~EPOLLIN)
+                self._arm(self._armed & ~_IN)
 
     def _half_close(self) -> None:
         # Closing with unread input makes the kernel send a reset, which can destroy the answer on its way to the
@@ -168,7 +174,7 @@ class SocketTransport(SocketOutput):
             self._finish_close()
             return
         self._paused = False
-        self._arm(EPOLLIN)
+        self._arm(_IN)
         self._read_size = READ_LARGE
 
     def _linger(self, size: int) -> None:

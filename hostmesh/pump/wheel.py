@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Final
 
-SLOT = 0.01
+SLOT: Final = 0.01
 """Seconds per slot: timeouts are configured in milliseconds, and none of them means anything below ten."""
 
 

@@ -96,10 +96,21 @@ class Meter:
     :meth:`check`, so that no call of the proxy's own raises.
     """
 
-    __slots__ = ("_allowed", "_budgets", "_client_side", "_resets", "_stamp", "_tokens", "resets", "streams")
+    __slots__ = (
+        "_allowed",
+        "_budgets",
+        "_client_side",
+        "_per_frame",
+        "_resets",
+        "_stamp",
+        "_tokens",
+        "resets",
+        "streams",
+    )
 
     def __init__(self, budgets: Budgets, client_side: bool) -> None:
         self._budgets = budgets
+        self._per_frame = budgets.control_per_frame
         self._client_side = client_side
         self._tokens = float(budgets.control_burst)
         self._stamp = 0.0
@@ -135,7 +146,7 @@ class Meter:
 
     def sent(self, frames: int) -> None:
         """We sent HEADERS or DATA frames, which a peer may rightly answer with control frames."""
-        self._allowed += frames * self._budgets.control_per_frame
+        self._allowed += frames * self._per_frame
 
     def left(self, now: float, opened: float) -> None:
         """The peer reset a stream that it had opened then and that has no answer (H1)."""

@@ -100,7 +100,7 @@ class LaneEngine(LaneControl):
             else:
                 self._highest = stream
         decoder = self._decoder
-        limit = self._settings.max_header_list
+        limit = self._max_list
         try:
             pairs = decoder.decode(block)
         except HeaderBlockError as error:
@@ -132,7 +132,7 @@ class LaneEngine(LaneControl):
 
     def _how_closed(self, stream: int) -> int:
         """How a stream that HEADERS came for had ended by a reset. Raises if it may not get any."""
-        how = self._closed.get(stream)
+        how = self._ending(stream)
         if how is None:
             if self._client_side or not stream & 1:
                 raise self._fault(f"HEADERS on stream {stream}, which the peer may not open")
@@ -144,12 +144,11 @@ class LaneEngine(LaneControl):
     def _request(self, stream: int, pairs: tuple[Pair, ...], end: bool) -> None:
         meter = self._meter
         meter.streams += 1
-        settings = self._settings
         if stream > self._last_kept:
             # After our GOAWAY: the caller knows that nobody looks at it (RFC 9113 6.8).
             self._remember(stream, RESET_BY_US)
             return
-        if len(self._streams) >= settings.max_concurrent_streams:
+        if len(self._streams) >= self._max_open:
             if self._acknowledged:
                 meter.reset(self._now)
             self._number(RST_STREAM, stream, REFUSED_STREAM)
@@ -159,7 +158,7 @@ class LaneEngine(LaneControl):
         if pairs is not proved or end is not proved_end:
             try:
                 self._check_count(pairs)
-                expected = prove_request(pairs, end, settings.enable_connect_protocol)
+                expected = prove_request(pairs, end, self._settings.enable_connect_protocol)
             except Malformed as malformed:
                 self._refuse(stream, None, malformed, PROTOCOL_ERROR)
                 return
@@ -212,7 +211,7 @@ class LaneEngine(LaneControl):
         )
 
     def _check_count(self, pairs: Pairs) -> None:
-        limit = self._settings.budgets.max_fields
+        limit = self._max_fields
         if len(pairs) <= limit:
             return
         message = f"{len(pairs)} fields, more than the {limit} allowed"
@@ -296,7 +295,7 @@ class LaneEngine(LaneControl):
             self._give_back(size)
             self._refuse(stream, record, self._malformed("DATA before the head"), PROTOCOL_ERROR)
             return
-        how = self._closed.get(stream)
+        how = self._ending(stream)
         if record is None and how is None:
             if self._is_idle(stream):
                 raise self._fault(f"DATA on idle stream {stream}")

@@ -8,7 +8,7 @@ and every refusal, is the scanner's own code.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from hostmesh.protocol.h2.frames import (
     DATA,
@@ -37,28 +37,33 @@ _MASK: Final = 0x7FFFFFFF
 _RESET: Final = bytes((0, 0, 4, RST_STREAM))
 
 
-class FrameSink(Protocol):
-    """Who takes the frames, in order. Each call may raise ConnectionFault, which ends the connection."""
+class FrameSink:
+    """Who takes the frames, in order. Each call may raise ConnectionFault, which ends the connection.
+
+    A class and not a protocol: compiled code calls its methods directly.
+    """
+
+    __slots__ = ()
 
     def take_headers(self, stream: int, block: bytes, end: bool) -> None:
         """A whole header block."""
-        ...
+        raise NotImplementedError
 
     def take_data(self, stream: int, data: bytes, end: bool, size: int) -> None:
         """DATA without its padding; ``size`` octets count for flow control."""
-        ...
+        raise NotImplementedError
 
     def take_window(self, stream: int, increment: int) -> None:
         """WINDOW_UPDATE; the increment may be 0."""
-        ...
+        raise NotImplementedError
 
-    def take_rare(self, frame: Frame) -> None:
+    def take_rare(self, each: Frame) -> None:
         """Any other frame."""
-        ...
+        raise NotImplementedError
 
     def note_resets(self, streams: frozenset[int]) -> None:
         """The streams that the frames to come reset, before the first of these; the empty set after the last."""
-        ...
+        raise NotImplementedError
 
 
 class LaneScanner(Scanner):
@@ -79,7 +84,12 @@ class LaneScanner(Scanner):
                 return
             data = bytes(self._buffer)
             self._buffer.clear()
-        if self._preface or _RESET in data or not self._meter.suffices(len(data) // HEADER):
+        # The second search is slow for long data, and most have no such octet.
+        if (
+            self._preface
+            or (RST_STREAM in data and _RESET in data)
+            or not self._meter.suffices(len(data) // HEADER)
+        ):
             # Whether a request is reset at once, or a flood follows it, must be known before it is reported (H1, H6).
             self._feed_all(data, now, sink)
             return
@@ -87,6 +97,10 @@ class LaneScanner(Scanner):
         at = 0
         end = len(data)
         longest = self._longest
+        # Declared, or compiled code would calculate with objects.
+        word: int
+        flags: int
+        stream: int
         ordinary = self._started and not self._block_stream
         try:
             while end - at >= HEADER:

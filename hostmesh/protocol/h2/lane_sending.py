@@ -21,6 +21,7 @@ from hostmesh.protocol.h2.frames import (
     frame,
 )
 from hostmesh.protocol.h2.lane_encode import HeaderEncoder
+from hostmesh.protocol.h2.lane_frames import FrameSink
 from hostmesh.protocol.h2.lane_stream import (
     BLAMING,
     ENABLE_CONNECT_PROTOCOL,
@@ -31,6 +32,7 @@ from hostmesh.protocol.h2.lane_stream import (
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
+    RESET_BY_PEER,
     RESET_BY_US,
     UNTOLD_STREAMS,
     LaneStream,
@@ -45,14 +47,13 @@ if TYPE_CHECKING:
 _pack: Final = Struct(">LBL").pack
 
 
-class LaneSending:
+class LaneSending(FrameSink):
     """All of :class:`engine.Engine` but what takes the peer's bytes. Output is collected in pieces and joined once."""
 
     __slots__ = (
         "_acknowledged",
         "_client_side",
         "_closed",
-        "_closed_order",
         "_connect_protocol",
         "_connection_threshold",
         "_encoder",
@@ -65,6 +66,10 @@ class LaneSending:
         "_leaving",
         "_listener",
         "_longest",
+        "_max_fields",
+        "_max_list",
+        "_max_open",
+        "_max_streams",
         "_meter",
         "_next",
         "_now",
@@ -80,14 +85,20 @@ class LaneSending:
 
     def __init__(self, settings: H2Settings, listener: Listener) -> None:
         self._settings = settings
+        # Those that are asked for every stream: compiled code reads no attribute of another kind of class so fast.
+        self._max_open = settings.max_concurrent_streams
+        self._max_list = settings.max_header_list
+        self._max_fields = settings.budgets.max_fields
+        self._max_streams = settings.budgets.max_streams
         self._listener = listener
         self._client_side = settings.client_side
         self._meter = Meter(settings.budgets, settings.client_side)
         self._encoder = HeaderEncoder()
         self._out: list[bytes] = []
         self._streams: dict[int, LaneStream] = {}
-        self._closed: dict[int, int] = {}
-        self._closed_order: deque[int] = deque()
+        # The latest streams that have ended, and how, in one number each. Nearly nobody asks, so it is searched: a dict
+        # that forgets its oldest key for each new one is mostly gaps, and cost a fifteenth of a request.
+        self._closed: deque[int] = deque(maxlen=settings.budgets.max_known_resets)
         self._last_peer = 0
         # The highest stream id that the peer has used, also one that was refused.
         self._highest = 0
@@ -134,7 +145,7 @@ class LaneSending:
 
     @property
     def exhausted(self) -> bool:
-        return not self._client_side and self._meter.streams >= self._settings.budgets.max_streams
+        return not self._client_side and self._meter.streams >= self._max_streams
 
     @property
     def connect_protocol(self) -> bool:
@@ -310,17 +321,22 @@ class LaneSending:
 
     def _forget(self, stream: int, how: int) -> None:
         del self._streams[stream]
-        self._remember(stream, how)
+        self._closed.append(stream * 4 + how)
 
     def _remember(self, stream: int, how: int) -> None:
-        closed = self._closed
-        if stream not in closed:
-            order = self._closed_order
-            order.append(stream)
-            if len(order) > self._settings.budgets.max_known_resets:
-                # By a queue of its own: looking for a dict's first key walks over all that were deleted before it.
-                del closed[order.popleft()]
-        closed[stream] = how
+        """As :meth:`_forget`, of a stream that is not open and may be known as closed."""
+        before = self._ending(stream)
+        if before is None:
+            self._closed.append(stream * 4 + how)
+        else:
+            self._closed[self._closed.index(stream * 4 + before)] = stream * 4 + how
+
+    def _ending(self, stream: int) -> int | None:
+        """How a stream has ended that is not open; None if it never was, or too long ago."""
+        for how in (ENDED, RESET_BY_US, RESET_BY_PEER):
+            if stream * 4 + how in self._closed:
+                return how
+        return None
 
     def _reset(self, stream: int, code: int) -> None:
         """RST_STREAM on an open stream."""
