@@ -166,7 +166,7 @@ class StreamTransport:
             self._shut = True
             self._sending.write(self._id, b"", True)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Called when the peer has ended, too: what is buffered leaves, then the stream is over."""
         self.shutdown_write()
         if self._closed:

@@ -90,6 +90,7 @@ class Listener:
         self._rearm: TimerHandle | None = None
         self.accepted = 0
         self.refused = 0
+        self._family = sock.family
         name = sock.getsockname()
         self.address: Address = (name[0], name[1])
         self._everywhere = name[0] in EVERYWHERE
@@ -134,7 +135,9 @@ class Listener:
             return
         for _ in range(room):
             try:
-                sock, peer = self.sock.accept()
+                # socket.accept() is made of it, and costs more than the call itself: enums of numbers, to make
+                # numbers of them again.
+                fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # not documented
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -152,7 +155,7 @@ class Listener:
                     continue
                 raise
             self.accepted += 1
-            self._adopt(sock, peer)
+            self._adopt(socket.socket(self._family, socket.SOCK_STREAM, 0, fd), peer)
 
     def _adopt(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         try:

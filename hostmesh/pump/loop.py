@@ -100,8 +100,11 @@ class Transport(Protocol):
         """Send FIN after what is buffered; reading goes on."""
         ...
 
-    def close(self) -> None:
-        """Send what is buffered, then close; no more data is delivered."""
+    def close(self, *, wait: bool = True) -> None:
+        """Send what is buffered, then close; no more data is delivered.
+
+        ``wait`` False: the peer has said that it sends no more, in its own protocol, so its FIN is not waited for.
+        """
         ...
 
     def abort(self) -> None:

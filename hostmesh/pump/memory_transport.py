@@ -304,9 +304,11 @@ class MemoryTransport:
         if self._eof and self._shut and self._state == 0:
             self._loop.after(0.0, self._lost, ConnectionResetError(errno.ECONNRESET, "hung up"))
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         if self._state == 0:
             self._state = 1
+            if not wait:
+                self._eof = True
             if not self._out:
                 self._half_close()
 

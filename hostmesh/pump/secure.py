@@ -207,11 +207,11 @@ class SecureTransport:
             self._notify()
             self._inner.shutdown_write()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         if not self._inner.closed:
             if not self._shut:
                 self._notify()
-            self._inner.close()
+            self._inner.close(wait=wait and not self._ended)
 
     def _notify(self) -> None:
         self._shut = True

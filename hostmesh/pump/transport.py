@@ -145,10 +145,12 @@ class SocketTransport(SocketOutput):
         except OSError as error:
             self._fail_later(error)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         if self._state == 0:
             self._send_held()
             self._state = 1
+            if not wait:
+                self._eof = True
             if not self._out:
                 self._half_close()
             else:

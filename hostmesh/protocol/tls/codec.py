@@ -332,7 +332,8 @@ class TlsCodec:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.set_app_data(None)
-            # However the connection ended, its session may be resumed (RFC 8446 section 6.1); OpenSSL would spoil it.
-            connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            if not self.server_side:
+                # However it ended, its session may be resumed (RFC 8446 section 6.1); OpenSSL would spoil it.
+                connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             self._records = CLOSED
             self.on_session = None

@@ -138,6 +138,23 @@ def test_a_close_ends_both_sides_without_an_error(link: Link) -> None:
     assert link.server.told.error is None
 
 
+def test_who_answers_an_end_waits_for_nothing(link: Link) -> None:
+    """Behind close_notify nothing comes: what was written leaves, and the connection is gone before any FIN."""
+    link.caller.up.write(b"ask")
+    link.caller.inner.write(link.caller.up._codec.close_notify())
+    link.loop.run_while(lambda: "eof" not in link.server.told.events)
+    link.server.up.write(b"answer")
+    link.server.up.close()
+    at_once = link.loop.now()
+    link.loop.run_while(lambda: "lost" not in link.server.told.events)
+    assert link.loop.now() == at_once
+    link.loop.run_for(1)
+
+    assert link.server.told.error is None
+    assert link.caller.told.data == b"answer"
+    assert link.caller.told.events == ["data", "eof"]
+
+
 def test_a_cut_is_no_end(link: Link) -> None:
     """A FIN without close_notify could be anybody's (RFC 8446 section 6.1)."""
     link.caller.up.write(b"half a messa")

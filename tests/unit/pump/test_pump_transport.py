@@ -219,6 +219,18 @@ def test_lingering_ends_by_time(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert (far.recv(10), session.error) == (b"", None)
 
 
+def test_a_close_need_not_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a peer that has said its last word in its own way nothing is read away; what was written arrives."""
+    monkeypatch.setattr(module, "LINGER_TIME", 1e6)
+    transport, session, far = world.pair()
+
+    transport.write(b"answer")
+    transport.close(wait=False)
+    world.until(lambda: "lost" in session.events)
+
+    assert (far.recv(10), far.recv(10), session.error) == (b"answer", b"", None)
+
+
 def test_r2_stalled_write_is_cut(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No progress in writing for the stall time ends the connection; progress starts the time anew."""
     monkeypatch.setattr(output, "WRITE_STALL", 0.05)
