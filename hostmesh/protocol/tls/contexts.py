@@ -13,7 +13,8 @@ from typing import Any, Final
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from hostmesh.protocol.tls.codec import Notes, NothingInCommonError, TlsCodec
+from hostmesh.protocol.tls.alpn import choose_by_notes
+from hostmesh.protocol.tls.codec import Notes, TlsCodec
 from hostmesh.protocol.tls.credentials import CredentialError, KeyPair, Trust
 from hostmesh.protocol.tls.identity import NameMismatch, PeerIdentity, is_allowed, told_name, verify_name
 
@@ -108,7 +109,7 @@ class ServerContexts:
         # resume at all.
         context.set_session_id(b"hostmesh")
         context.set_timeout(SESSION_TIME)
-        context.set_alpn_select_callback(_select_protocol)
+        choose_by_notes(context)
         if len(self.pairs) > 1:
             context.set_tlsext_servername_callback(self._select_certificate)
         return context
@@ -310,15 +311,3 @@ def _readable(certificate: crypto.X509) -> x509.Certificate | None:
         return certificate.to_cryptography()
     except Exception:  # noqa: BLE001 - see above; not all of them are ValueErrors
         return None
-
-
-def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    notes: Notes = connection.get_app_data()
-    for each in notes.alpn:
-        if each in offered:
-            notes.chosen = each
-            return each
-    if not notes.alpn:
-        return SSL.NO_OVERLAPPING_PROTOCOLS
-    notes.offered = offered
-    raise NothingInCommonError

@@ -128,6 +128,9 @@ class _Binding:
         self.ssl_write = library.SSL_write
         self.do_handshake = library.SSL_do_handshake
         self.session_reused = library.SSL_session_reused
+        self.set_alpn_select_cb = library.SSL_CTX_set_alpn_select_cb
+        self.connections: Any = SSL.Connection._reverse_mapping
+        """By their SSL object, for callbacks."""
         self.get_error = library.SSL_get_error
         self.want_read: int = library.SSL_ERROR_WANT_READ
         self.zero_return: int = library.SSL_ERROR_ZERO_RETURN

@@ -163,15 +163,41 @@ def test_tickets_go_in_front_of_what_cannot_wait(tls_files: TlsFiles, tmp_path: 
     assert len(server.encrypt(b"answer")) < 100
 
 
-@pytest.mark.parametrize("offered", [(), (b"http/1.1",), (b"spdy/3", b"http/1.1"), (b"h2", b"http/1.1")])
-def test_both_sides_know_what_is_spoken(tls_files: TlsFiles, offered: tuple[bytes, ...]) -> None:
-    """The first of ours that the caller has offered; nothing, if it has offered nothing."""
-    server = tls_pairs.server(tls_files).connection((b"h2", b"http/1.1"))
+BOTH = (b"h2", b"http/1.1")
+
+
+@pytest.mark.parametrize(
+    ("served", "offered", "spoken"),
+    [
+        (BOTH, (), b""),
+        (BOTH, (b"http/1.1",), b"http/1.1"),
+        (BOTH, (b"spdy/3", b"http/1.1"), b"http/1.1"),
+        (BOTH, (b"http/1.1", b"h2"), b"h2"),
+        (BOTH, (b"\x02h2\x08http/1.", b"h2"), b"h2"),
+        ((), BOTH, b""),
+    ],
+)
+def test_both_sides_know_what_is_spoken(
+    tls_files: TlsFiles, served: tuple[bytes, ...], offered: tuple[bytes, ...], spoken: bytes
+) -> None:
+    """The first of ours that the caller has offered; nothing, if one of us has no list."""
+    server = tls_pairs.server(tls_files).connection(served)
     client = tls_pairs.client(tls_files).connection("web.mesh", "web.mesh", alpn=offered)
     tls_pairs.shake(server, client)
 
-    expected = b"h2" if b"h2" in offered else offered[-1] if offered else b""
-    assert (server.protocol, client.protocol) == (expected, expected)
+    assert (server.protocol, client.protocol) == (spoken, spoken)
+
+
+@pytest.mark.parametrize("offered", [(b"spdy/3",), (b"\x02h2", b"h2c")])
+def test_who_offers_nothing_of_ours_is_refused(tls_files: TlsFiles, offered: tuple[bytes, ...]) -> None:
+    """With the alert that says so, whatever the offer looks like."""
+    server = tls_pairs.server(tls_files).connection(BOTH)
+    client = tls_pairs.client(tls_files).connection("web.mesh", "web.mesh", alpn=offered)
+
+    with pytest.raises(TlsFailure, match=r"offers only .* \(ALPN\)") as caught:
+        server.handshake(client.handshake(b""))
+    with pytest.raises(TlsFailure, match="alert 'no application protocol'"):
+        client.handshake(caught.value.farewell)
 
 
 def test_a_session_is_not_resumed_under_another_context(tls_files: TlsFiles) -> None:
