@@ -38,6 +38,7 @@ _bad_line_end: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[^\t\r\n -~\x80-\xff]
 # What may not arrive after the body: framing, routing, credentials, what proxies vouch for (F19, RFC 9110
 # 6.5.1).
 _NOT_IN_TRAILERS: Final = HOP_BY_HOP | {
+    b"trailer",
     b"host",
     b"content-length",
     b"content-encoding",

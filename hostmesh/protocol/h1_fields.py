@@ -31,7 +31,6 @@ SPECIAL_NAMES: Final = (
     "connection",
     "transfer-encoding",
     "te",
-    "trailer",
     "keep-alive",
     "upgrade",
     "expect",
@@ -72,7 +71,6 @@ HOP_BY_HOP: Final = frozenset(
         b"proxy-authenticate",
         b"proxy-authorization",
         b"te",
-        b"trailer",
         b"transfer-encoding",
         b"upgrade",
     }

@@ -22,7 +22,7 @@ from hostmesh.protocol.h1_message import CHUNKED, UNTIL_CLOSE, RequestHead, Resp
 _HOP: Final = [
     *map(
         either_case,
-        (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        (b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade"),
     ),
     either_case(b"proxy-")
     + rb"(?:"

@@ -59,8 +59,8 @@ def test_bodies_arrive_byte_for_byte(read_size: int | None, size: int, chunked: 
     world.check()
 
 
-def test_trailers_travel_both_ways() -> None:
-    """Behind chunked bodies, whatever else is streamed."""
+def test_trailers_travel_both_ways_with_their_announcement() -> None:
+    """Behind chunked bodies, whatever else is streamed; Go's servers of HTTP/2 read only what ``Trailer`` announces."""
 
     def handler(received: Received) -> None:
         received.send(
@@ -78,7 +78,9 @@ def test_trailers_travel_both_ways() -> None:
     world.finish(call)
 
     assert endpoint.requests[0].message.trailers == b"X-In: 1\r\n"
+    assert b"\r\nTrailer: X-In\r\n" in endpoint.requests[0].message.head
     assert call.response is not None
+    assert b"\r\nTrailer: X-Sum\r\n" in call.response.head
     assert call.response.trailers == b"X-Sum: 2\r\n"
     world.check()
 

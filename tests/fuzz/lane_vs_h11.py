@@ -359,7 +359,6 @@ NEVER_FORWARDED = (
     b"proxy-authorization",
     b"proxy-authenticate",
     b"te",
-    b"trailer",
     b"upgrade",
 )
 

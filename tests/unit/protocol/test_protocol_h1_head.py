@@ -64,7 +64,6 @@ def test_plain_requests(fields: bytes) -> None:
         b"Proxy-Connection: close",
         b"Proxy-Authorization: x",
         b"TE: trailers",
-        b"Trailer: x",
         b"Transfer-Encoding: chunked",
         b"Upgrade: h2c",
         b"Expect: 100-continue",

@@ -37,7 +37,7 @@ def response(fields: bytes, line: bytes = b"HTTP/1.1 200 OK", method: bytes = b"
         (b"Host: web\r\nProxy-Custom: x\r\n", b"Host: web\r\nProxy-Custom: x\r\n" + OURS),
         (
             b"Host: web\r\nTrailer: x\r\nTransfer-Encoding: chunked\r\nA: b\r\n",
-            b"Host: web\r\nA: b\r\nTransfer-Encoding: chunked\r\n" + OURS,
+            b"Host: web\r\nTrailer: x\r\nA: b\r\nTransfer-Encoding: chunked\r\n" + OURS,
         ),
         (
             b"Host: web\r\nConnection: x-a, X-B\r\nX-A: 1\r\nx-b: 2\r\nX-C: 3\r\n",

@@ -267,7 +267,7 @@ KINDS = [
     (b"content_length", fields.HOP),
     (b"transfer_encoding", fields.HOP),
     (b"proxy-authorization", fields.HOP),
-    (b"trailer", fields.HOP),
+    (b"trailer", fields.KEEP),
     (b"te", fields.TE),
     (b"expect", fields.EXPECT),
     (b"x-forwarded-client-cert", fields.XFCC),
