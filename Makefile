@@ -40,10 +40,10 @@ fast: .venv/.installed
 	@$(BIN)/python -m pytest tests/unit tests/flow -m "not slow" $(ARGS)
 
 # In CI the tools of `servers` must be there (tests/conftest.py fails instead of skipping), so they are made first.
-# The API server of Kubernetes takes minutes to build: tests that need it wait for it.
+# What is built with Go takes minutes: tests that need it wait for it.
 test: .venv/.installed $(if $(CI),servers)
 	@$(if $(CI),$(BIN)/python -m tests.servers.fetch)
-	@$(if $(CI),$(BIN)/python -m tests.servers.fetch_kube >.servers/kube.log 2>&1 &) $(BIN)/python -m pytest $(ARGS)
+	@$(if $(CI),($(BIN)/python -m tests.servers.fetch_go_peers; $(BIN)/python -m tests.servers.fetch_kube) >.servers/go.log 2>&1 &) $(BIN)/python -m pytest $(ARGS)
 
 # What is installed elsewhere and what runs in place are the same files.
 compiled: wheel

@@ -37,8 +37,8 @@ def kubectl(*, build: bool | None = None) -> Path:
     return _built("kubectl", build)
 
 
-def _go() -> Path:
-    """A Go that is new enough: the machine's, or else that of Debian 13, which needs nothing of the machine."""
+def installed_go() -> Path | None:
+    """The machine's Go, if it is new enough."""
     for found in (shutil.which("go"), "/usr/local/go/bin/go"):
         if found is not None and os.path.exists(found):
             said = subprocess.run(
@@ -47,11 +47,19 @@ def _go() -> Path:
             version = re.match(r"go1\.(\d+)", said)
             if version is not None and int(version[1]) >= 23:
                 return Path(found)
+    return None
+
+
+def go_compiler() -> Path:
+    """A Go that is new enough: the machine's, or else that of Debian 13, which needs nothing of the machine."""
+    found = installed_go()
+    if found is not None:
+        return found
     folder = SERVERS / "go"
     with _only_one("go"):
         if not folder.exists():
             if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-                raise Unavailable("kube-apiserver is built with Go", "install Go 1.23 or newer")
+                raise Unavailable("it is built with Go", "install Go 1.23 or newer")
             with _whole(folder) as part:
                 for package in ("golang-1.24-go", "golang-1.24-src"):
                     _download_from("trixie", package, part)
@@ -70,7 +78,7 @@ def _built(program: str, build: bool | None) -> Path:
             raise Unavailable(
                 f"{program} is not built", "python -m tests.servers.fetch_kube (5 to 15 minutes)"
             )
-        go = str(_go())
+        go = str(go_compiler())
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{program}.part")
         major, minor = VERSION[1:].split(".")[:2]
