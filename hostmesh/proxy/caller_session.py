@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 KNOWN_MAX = 1024
 """Bytes of the longest head that a connection remembers: the usual ones, and 5,000 idle connections stay small."""
 
+ASK_AGAIN = 1.0
+"""Seconds after which a caller that has closed its direction is asked once more whether it listens. With TLS that is
+said before the socket is closed, and a caller that is leaving may still read then what would be refused later."""
+
 
 class CallerSession(CallerLife):
     """The caller's half of exchanges. Owns its transport."""
@@ -198,10 +202,14 @@ class CallerSession(CallerLife):
             )
             return
         self._half_closed = True
-        if not ex.committed and ex.head.version == 11:
-            # A FIN says that the caller sends no more, not that it is gone, and TCP tells the two apart only when it
-            # is sent something. An interim response is something that every HTTP/1.1 caller must accept (RFC 9110
-            # section 15.2): one that listens skips it, one that is gone answers with a reset, which cancels the work.
+        self._ask(ex)
+        self._server.loop.call_at(self._server.loop.now() + ASK_AGAIN, self._ask, ex)
+
+    def _ask(self, ex: Exchange) -> None:
+        """A FIN says that the caller sends no more, not that it is gone, and TCP tells the two apart only when it is
+        sent something. An interim response is something that every HTTP/1.1 caller must accept (RFC 9110 section 15.2):
+        one that listens skips it, one that is gone answers with a reset, which cancels the work."""
+        if self._ex is ex and not ex.committed and ex.head.version == 11 and not self._transport.closed:
             self._transport.write(CONTINUE)
 
     def connection_lost(self, error: OSError | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hostmesh.proxy.caller_session import ASK_AGAIN
 from tests.flow.scripted import Received
 from tests.flow.world import World, answering, config, silent
 
@@ -133,6 +134,28 @@ def test_a_caller_that_half_closes_is_answered(head: bytes) -> None:
     assert call.status == 200
     world.run(1)
     assert caller.closed
+    world.check()
+
+
+@pytest.mark.parametrize(("version", "asked"), [(b"1.1", [0, 1, 2, 2]), (b"1.0", [0, 0, 0, 0])])
+def test_a_half_closed_caller_is_asked_twice_whether_it_listens(version: bytes, asked: list[int]) -> None:
+    """With an interim 100, as far as its version has them: one that was just leaving TLS may have read the first."""
+    world = World()
+    world.serving(answering(after=5.0))
+    caller = world.caller()
+    caller.send(b"GET / HTTP/%b\r\nHost: web\r\n\r\n" % version)
+    world.run(0.01)
+    call = caller.expect()
+
+    seen = [len(call.informational)]
+    caller.half_close()
+    for seconds in (0.1, ASK_AGAIN, 3.0):
+        world.run(seconds)
+        seen.append(len(call.informational))
+    world.finish(call)
+
+    assert seen == asked
+    assert call.status == 200
     world.check()
 
 
