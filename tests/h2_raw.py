@@ -338,8 +338,9 @@ class RawH2Endpoint:
             while True:
                 sock, _address = self._listener.accept()
                 self._peers.append(sock)
-                threading.Thread(target=self._serve, args=(sock, self.connections), daemon=True).start()
-                self.connections += 1
+                # Counted before it can answer: who has an answer may ask for the count.
+                number, self.connections = self.connections, self.connections + 1
+                threading.Thread(target=self._serve, args=(sock, number), daemon=True).start()
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         peer = RawPeer()
