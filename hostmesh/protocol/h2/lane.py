@@ -32,7 +32,7 @@ from hostmesh.protocol.h2.frames import RST_STREAM, WINDOW_UPDATE
 from hostmesh.protocol.h2.lane_control import LaneControl
 from hostmesh.protocol.h2.lane_decode import HeaderBlockError, list_size
 from hostmesh.protocol.h2.lane_frames import LaneScanner
-from hostmesh.protocol.h2.lane_stream import ENDED, RESET_BY_PEER, RESET_BY_US, LaneStream
+from hostmesh.protocol.h2.lane_stream import ENDED, RESET_BY_PEER, LaneStream
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h2.settings import H2Settings
@@ -146,13 +146,13 @@ class LaneEngine(LaneControl):
         meter.streams += 1
         if stream > self._last_kept:
             # After our GOAWAY: the caller knows that nobody looks at it (RFC 9113 6.8).
-            self._remember(stream, RESET_BY_US)
+            self._turned_away(stream)
             return
         if len(self._streams) >= self._max_open:
             if self._acknowledged:
                 meter.reset(self._now)
             self._number(RST_STREAM, stream, REFUSED_STREAM)
-            self._remember(stream, RESET_BY_US)
+            self._turned_away(stream)
             return
         proved, proved_end, expected = self._proved
         if pairs is not proved or end is not proved_end:

@@ -323,6 +323,10 @@ class LaneSending(FrameSink):
         del self._streams[stream]
         self._closed.append(stream * 4 + how)
 
+    def _turned_away(self, stream: int) -> None:
+        """As :meth:`_remember`, of a stream that is new, so that none is looked for: floods of them must stay cheap."""
+        self._closed.append(stream * 4 + RESET_BY_US)
+
     def _remember(self, stream: int, how: int) -> None:
         """As :meth:`_forget`, of a stream that is not open and may be known as closed."""
         before = self._ending(stream)
