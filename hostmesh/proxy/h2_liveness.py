@@ -8,14 +8,15 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-PING_IDLE: Final = 10.0
+# Not Final, which compiled code would not look up: tests against real peers have no hours.
+PING_IDLE = 10.0
 """Seconds of rest after which the first request on a connection is accompanied by a PING: firewalls and reboots forget
 connections without telling, and the request must not wait for a TCP timeout to learn it."""
 
-PING_QUIET: Final = 30.0
+PING_QUIET = 30.0
 """Seconds without a byte, while streams are open, after which the endpoint is asked whether it is there."""
 
-PING_AGAIN: Final = 310.0
+PING_AGAIN = 310.0
 """Seconds to the next PING while no HEADERS or DATA come: gRPC servers close connections (too_many_pings) on which
 pings come in less than 300 s without such a frame of theirs between, and forgive two. Nothing else that they send
 counts, and grpc-go sends PINGs and WINDOW_UPDATEs whenever it is sent data."""
