@@ -21,7 +21,7 @@ COMPILED = """
 base/        turn window
 protocol/    context grpc h1_body h1_fields h1_head h1_meaning h1_message h1_write
 protocol/h2/ budgets fields frames heads lane lane_control lane_decode lane_encode lane_frames lane_huffman
-protocol/h2/ lane_sending lane_stream message
+protocol/h2/ lane_sending lane_stream listening message
 protocol/tls/ alpn codec contexts records server_hello
 proxy/       attempts branch caller_answers caller_life caller_session client_addresses client_session
 proxy/       client_stack compress connect_h2 context endpoint_stack exchange exchange_state grpc_methods

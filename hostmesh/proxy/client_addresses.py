@@ -18,13 +18,13 @@ from hostmesh.naming.path import Path
 from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.settings import ClientSettings
 from hostmesh.routing.accrual import Accrual
-from hostmesh.routing.balancers import Balancer
 from hostmesh.routing.failfast import FailFast, FailFastCounters
 from hostmesh.routing.node import Node, NodeKey, reconcile
 
 if TYPE_CHECKING:
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Loop, TimerHandle
+    from hostmesh.routing.balancers.base import AnyBalancer
 
 MAX_PARKED = 1000
 """Requests waiting for one name's first answer; the next is answered 503 (hardening R7)."""
@@ -50,7 +50,7 @@ class ClientAddresses:
         *,
         id: Path,
         loop: Loop,
-        balancer: Balancer,
+        balancer: AnyBalancer,
         make_accrual: Callable[[EndpointStack], Accrual | None],
         settings: ClientSettings,
         rng: Random,

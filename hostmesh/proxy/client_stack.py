@@ -21,7 +21,6 @@ from hostmesh.proxy.endpoint_stack import EndpointStack
 from hostmesh.proxy.settings import ClientSettings
 from hostmesh.proxy.stats import ScopeStats
 from hostmesh.routing.accrual import Accrual, AccrualCounters
-from hostmesh.routing.balancers import Balancer
 from hostmesh.routing.budget import RetryBudget
 from hostmesh.routing.node import Node
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from hostmesh.naming.path import Path
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.pump.loop import Connecting, Loop, Session, Transport
+    from hostmesh.routing.balancers.base import AnyBalancer
     from hostmesh.telemetry.metrics import Scope
 
 CONNECT_TIMEOUT: Final = 1.0
@@ -57,7 +57,7 @@ class ClientStack(ClientAddresses):
         loop: Loop,
         scope: Scope,
         limits: Limits,
-        balancer: Balancer,
+        balancer: AnyBalancer,
         make_accrual: Callable[[EndpointStack], Accrual | None],
         accrual_counters: AccrualCounters | None,
         settings: ClientSettings,
@@ -69,8 +69,6 @@ class ClientStack(ClientAddresses):
         )
         self.limits = limits
         self._endpoint_class = _endpoint_class(settings)
-        self._pick = balancer.pick
-        self._started = balancer.started
         self._fail_fast = settings.fail_fast
         self.report = report
         self.attempt_timeout_ms = settings.attempt_timeout_ms
@@ -134,7 +132,7 @@ class ClientStack(ClientAddresses):
 
     def dispatch(self, ex: Exchange, now: float) -> None:
         """Pick an endpoint for one attempt of ``ex``; it never refuses while there is one."""
-        node = self._pick(now)
+        node = self.balancer.pick(now)
         if ex.tried is not None or self._fail_fast or ex.local is not None or ex.diagnosis is not None:
             node = self._allowed(ex, node, now)
             if node is None:
@@ -142,19 +140,20 @@ class ClientStack(ClientAddresses):
         elif node is None:
             self._nobody(ex)
             return
-        self._started(node, now)
+        self.balancer.started(node, now)
         self.stats.pending += 1
         if ex.last_endpoint is not None:
             ex.ttfb = None
             ex.response = None
             ex.nacked = False
-        ex.endpoint = ex.last_endpoint = node  # type: ignore[assignment]  # the balancer has the nodes that we gave it
+        stack: EndpointStack = node  # type: ignore[assignment]  # the balancer has the nodes that we gave it
+        ex.endpoint = ex.last_endpoint = stack
         ex.attempt_start = now
-        if node.accrual is not None:
-            node.accrual.on_dispatch(now)
+        if stack.accrual is not None:
+            stack.accrual.on_dispatch(now)
         if self.attempt_timeout_ms is not None:
             ex.attempt_timer = self.loop.call_at(now + self.attempt_timeout_ms / 1000, ex.attempt_timed_out)
-        node.dispatch(ex)  # type: ignore[attr-defined]  # as above
+        stack.dispatch(ex)
 
     def _allowed(self, ex: Exchange, node: Node | None, now: float) -> Node | None:
         """The node for an attempt that not every node may get; None when ``ex`` has been answered instead."""

@@ -28,7 +28,7 @@ from hostmesh.routing.retry import Nack, nack_of
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_head import ResponseHead
-    from hostmesh.proxy.halves import EndpointHalf
+    from hostmesh.proxy.halves import AnyEndpoint
     from hostmesh.proxy.path_stack import PathStack
 
 UNSENT_BODY = 64 * 1024
@@ -98,7 +98,7 @@ class Exchange(ExchangeState):
             self.retry_timer.cancel()
             self.retry_timer = None
 
-    def attached(self, session: EndpointHalf) -> None:
+    def attached(self, session: AnyEndpoint) -> None:
         """A session to the picked endpoint took this exchange and has written its head and what body there was."""
         self.session = session
         self.attempts += 1

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from hostmesh.proxy.context import Context
     from hostmesh.proxy.diagnostics import Diagnosis
     from hostmesh.proxy.endpoint_stack import EndpointStack
-    from hostmesh.proxy.halves import CallerHalf, EndpointHalf
+    from hostmesh.proxy.halves import AnyCaller, AnyEndpoint
     from hostmesh.proxy.held import Held
     from hostmesh.proxy.path_stack import PathStack
     from hostmesh.proxy.router import Router
+    from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle
 
 
@@ -76,7 +77,6 @@ class ExchangeState:
     endpoint: EndpointStack | None = None
     last_endpoint: EndpointStack | None = None
     """The endpoint of the last attempt, for the record; ``endpoint`` is None once that attempt is accounted."""
-    session: EndpointHalf | None = None
     attempt_start = 0.0
     attempts = 0
     connects = 0
@@ -114,10 +114,12 @@ class ExchangeState:
     retry_timer: TimerHandle | None = None
     parked = False
 
-    def __init__(self, caller: CallerHalf, server: Any, head: RequestHead, now: float) -> None:
+    def __init__(self, caller: AnyCaller, server: Server | Any, head: RequestHead, now: float) -> None:
         self.caller = caller
-        # A Server of http and h2, a TcpServer of tcp: a declared one would be the only one that compiled code takes.
-        self.server = server
+        # A Server of http and h2, a TcpServer of tcp, which compiled code asks through the interpreter.
+        self.server: Server | Any = server
+        # Not above: mypyc leaves out the None of a class if it is one of more than two types.
+        self.session: AnyEndpoint | None = None
         self.router: Router = server.router
         self.head = head
         self.start = now

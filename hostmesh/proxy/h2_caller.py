@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.errors import MeshError
 from hostmesh.protocol.h2.connect import as_connect, as_upgrade
-from hostmesh.protocol.h2.engine import INTERNAL_ERROR, NO_ERROR, ConnectionFault, Engine, code_name
+from hostmesh.protocol.h2.engine import INTERNAL_ERROR, NO_ERROR, ConnectionFault, code_name
 from hostmesh.protocol.h2.engines import make_engine
 from hostmesh.protocol.h2.heads import H2RequestHead
 from hostmesh.proxy import refusals
@@ -18,6 +18,7 @@ from hostmesh.proxy.tunnel_h2 import H2CallerTunnel
 if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import RequestHead
     from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engines import AnyEngine
 
 _NO_REQUEST = H2RequestHead(((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")), False)
 """Stands for a head that was over a limit."""
@@ -28,7 +29,7 @@ class H2CallerSession(H2CallerLife):
 
     __slots__ = ()
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self) -> AnyEngine:
         return make_engine(self.server.settings.h2_engine, self.server.settings.h2, self)
 
     def begin(self, data: bytes) -> None:

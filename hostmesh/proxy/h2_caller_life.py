@@ -18,14 +18,15 @@ from hostmesh.protocol.h2.engine import (
     MAX_STREAM,
     NO_ERROR,
     ConnectionFault,
-    Engine,
 )
+from hostmesh.protocol.h2.listening import SessionListener
 from hostmesh.proxy import refusals
 from hostmesh.proxy.caller_answers import CallerConnection
 from hostmesh.proxy.h2_caller_stream import H2CallerStream
 from hostmesh.proxy.h2_sending import Sending
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h2.engines import AnyEngine
     from hostmesh.proxy.server import Server
     from hostmesh.pump.loop import TimerHandle, Transport
     from hostmesh.telemetry.metrics import Scope
@@ -66,7 +67,7 @@ class H2Stats:
         self.data_out = scope.scope("response").scope("stream").counter("data_bytes")
 
 
-class H2CallerLife(CallerConnection):
+class H2CallerLife(CallerConnection, SessionListener):
     """What :class:`hostmesh.proxy.h2_caller.H2CallerSession` is apart from what it reads."""
 
     __slots__ = (
@@ -93,7 +94,7 @@ class H2CallerLife(CallerConnection):
         super().__init__(server, transport)
         transport.patient = False
         self.server = server
-        self.engine = self._make_engine()
+        self.engine: AnyEngine = self._make_engine()
         self.sending = Sending(self.engine, transport, self, server.loop)
         self.streams: dict[int, H2CallerStream] = {}
         """Streams whose response is not complete."""
@@ -112,7 +113,7 @@ class H2CallerLife(CallerConnection):
         self._timer: TimerHandle | None = None
         self._timer_due = inf
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self) -> AnyEngine:
         """The engine, which tells this session."""
         raise NotImplementedError
 

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from hostmesh.base.reasons import Reason
 from hostmesh.protocol.h2.engine import NO_ERROR, PROTOCOL_ERROR
+from hostmesh.protocol.h2.listening import SessionListener
 from hostmesh.protocol.tls.failures import lost_reason
 from hostmesh.proxy.h2_liveness import PING_QUIET, PING_TIMEOUT, Liveness
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Engine
+    from hostmesh.protocol.h2.engines import AnyEngine
     from hostmesh.proxy.h2_client_stream import H2EndpointStream
     from hostmesh.proxy.h2_pool import H2EndpointStack
     from hostmesh.proxy.h2_sending import Sending
     from hostmesh.pump.loop import TimerHandle, Transport
 
 
-class H2ClientLife:
+class H2ClientLife(SessionListener):
     """What a connection is whatever it carries; :class:`H2ClientSession` makes the engine and then begins it."""
 
     __slots__ = (
@@ -44,11 +45,12 @@ class H2ClientLife:
 
     __deletable__ = ("engine", "sending")
 
-    engine: Engine
     sending: Sending
 
     def __init__(self, endpoint: H2EndpointStack, transport: Transport, now: float) -> None:
         client = endpoint.client
+        # Declared in the class, mypy would take the union for the protocol in it.
+        self.engine: AnyEngine
         self.endpoint = endpoint
         self._transport = transport
         self._loop = client.loop

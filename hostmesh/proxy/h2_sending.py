@@ -22,9 +22,10 @@ from hostmesh.base.reasons import Reason
 from hostmesh.pump.marks import HIGH_MARK, LOW_MARK
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Engine, Pairs
+    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.engines import AnyEngine
     from hostmesh.proxy.halves import SendingOwner
-    from hostmesh.pump.loop import Loop, TimerHandle, Transport
+    from hostmesh.pump.loop import AnyTransport, Loop, TimerHandle
 
 FRAME: Final = 16_384
 """Bytes of one stream's turn: the largest frame that every peer takes (RFC 9113 section 4.2)."""
@@ -103,7 +104,7 @@ class Sending:
         "stalls",
     )
 
-    def __init__(self, engine: Engine, transport: Transport, owner: SendingOwner, loop: Loop) -> None:
+    def __init__(self, engine: AnyEngine, transport: AnyTransport, owner: SendingOwner, loop: Loop) -> None:
         self._engine = engine
         self._transport = transport
         self._owner = owner
@@ -281,7 +282,7 @@ class Sending:
         """Write what the engine has produced before the loop waits again; once for all streams of a batch."""
         if not self._dirty:
             self._dirty = True
-            self._turns.call_soon(self.flush)
+            self._turns.call_soon(_flush, self)
 
     def flush(self) -> None:
         """Write what the engine has produced."""
@@ -390,6 +391,11 @@ class Sending:
         self._held.clear()
         self._ring.clear()
         self.size = 0
+
+
+def _flush(sending: Sending) -> None:
+    """As its method, which compiled code would have to look up and bind each time."""
+    sending.flush()
 
 
 def _size_of(waiting: _Waiting) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from hostmesh.base.errors import MeshError
 
@@ -11,9 +11,17 @@ if TYPE_CHECKING:
 
     from hostmesh.protocol.h1_head import ResponseHead
     from hostmesh.protocol.tls.identity import PeerIdentity
+    from hostmesh.proxy.caller_session import CallerSession
+    from hostmesh.proxy.client_session import ClientSession
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.forwarded import Party
+    from hostmesh.proxy.h2_caller_stream import H2CallerStream
+    from hostmesh.proxy.h2_client_stream import H2EndpointStream
     from hostmesh.proxy.tunnel import Handover, Tunnel
+
+    # Compiled code calls the classes directly, and whatever else is a half through the interpreter.
+    AnyCaller: TypeAlias = "H2CallerStream | CallerSession | CallerHalf"
+    AnyEndpoint: TypeAlias = "H2EndpointStream | ClientSession | EndpointHalf"
 
 
 class CallerHalf(Protocol):

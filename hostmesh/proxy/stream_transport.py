@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hostmesh.base.errors import MeshError
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Engine
+    from hostmesh.protocol.h2.engines import AnyEngine
     from hostmesh.proxy.h2_sending import Sending
     from hostmesh.pump.loop import Address, Loop, Session
 
@@ -53,7 +53,7 @@ class StreamTransport:
     def __init__(
         self,
         id: int,
-        engine: Engine,
+        engine: AnyEngine,
         sending: Sending,
         loop: Loop,
         *,

@@ -91,7 +91,7 @@ class TcpEndpointStack(EndpointStack):
             return write(("::", 0), ("0.0.0.0", 0))
         del self.connecting[connecting]
         ex = self._promised[connecting] = self.waiters.popleft()
-        return write(ex.caller.peer, ex.caller.local)  # type: ignore[attr-defined]  # those of tcp have both
+        return write(ex.caller.peer, ex.caller.local)  # type: ignore[union-attr]  # those of tcp have both
 
     def connected(self, connecting: Connecting, transport: Transport) -> Session:
         self.connecting.pop(connecting, None)

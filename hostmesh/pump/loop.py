@@ -7,14 +7,19 @@ these names only; it never sees a socket.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from hostmesh.base.turn import Turn
 from hostmesh.naming.addr import Endpoint
 
 if TYPE_CHECKING:
     from hostmesh.protocol.tls.identity import PeerIdentity
+    from hostmesh.pump.secure import SecureTransport
+    from hostmesh.pump.transport import SocketTransport
     from hostmesh.pump.tunnel import OnEnd, Tunnel
+
+    AnyTransport: TypeAlias = "SocketTransport | SecureTransport | Transport"
+    """A transport. Compiled code calls the classes directly, and whatever else is one through the interpreter."""
 
 Address = tuple[str, int]
 """(numeric IP, port)."""

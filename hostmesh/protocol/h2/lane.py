@@ -23,7 +23,6 @@ from hostmesh.protocol.h2.engine import (
     REFUSED_STREAM,
     STREAM_CLOSED,
     ConnectionFault,
-    Listener,
     Pair,
     Pairs,
 )
@@ -35,6 +34,7 @@ from hostmesh.protocol.h2.lane_frames import LaneScanner
 from hostmesh.protocol.h2.lane_stream import ENDED, RESET_BY_PEER, LaneStream
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h2.listening import AnyListener
     from hostmesh.protocol.h2.settings import H2Settings
 
 _NOBODY: Final[frozenset[int]] = frozenset()
@@ -45,7 +45,7 @@ class LaneEngine(LaneControl):
 
     __slots__ = ("_doomed", "_proved", "_proved_response", "_scanner")
 
-    def __init__(self, settings: H2Settings, listener: Listener) -> None:
+    def __init__(self, settings: H2Settings, listener: AnyListener) -> None:
         super().__init__(settings, listener)
         self._scanner = LaneScanner(settings, self._meter)
         # Streams that frames of this receive() will reset: their requests are not reported (H1).

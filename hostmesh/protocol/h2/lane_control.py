@@ -13,7 +13,6 @@ from hostmesh.protocol.h2.engine import (
     MAX_WINDOW,
     PROTOCOL_ERROR,
     ConnectionFault,
-    Listener,
     code_name,
 )
 from hostmesh.protocol.h2.fields import Malformed, malformed, malformed_response
@@ -44,6 +43,7 @@ from hostmesh.protocol.h2.lane_stream import (
 
 if TYPE_CHECKING:
     from hostmesh.protocol.h2.frames import Frame
+    from hostmesh.protocol.h2.listening import AnyListener
     from hostmesh.protocol.h2.settings import H2Settings
 
 _KNOWN_SETTINGS: Final = frozenset(
@@ -70,7 +70,7 @@ class LaneControl(LaneSending):
 
     __slots__ = ("_decoder", "_told")
 
-    def __init__(self, settings: H2Settings, listener: Listener) -> None:
+    def __init__(self, settings: H2Settings, listener: AnyListener) -> None:
         super().__init__(settings, listener)
         self._decoder = HeaderDecoder()
         # The peer has sent SETTINGS.

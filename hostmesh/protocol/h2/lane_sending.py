@@ -40,7 +40,8 @@ from hostmesh.protocol.h2.lane_stream import (
 from hostmesh.protocol.h2.settings import DEFAULT_FRAME, DEFAULT_WINDOW
 
 if TYPE_CHECKING:
-    from hostmesh.protocol.h2.engine import Listener, Pairs
+    from hostmesh.protocol.h2.engine import Pairs
+    from hostmesh.protocol.h2.listening import AnyListener
     from hostmesh.protocol.h2.settings import H2Settings
 
 # A frame's header: length and type in one number, flags, stream.
@@ -83,7 +84,7 @@ class LaneSending(FrameSink):
         "_window",
     )
 
-    def __init__(self, settings: H2Settings, listener: Listener) -> None:
+    def __init__(self, settings: H2Settings, listener: AnyListener) -> None:
         self._settings = settings
         # Those that are asked for every stream: compiled code reads no attribute of another kind of class so fast.
         self._max_open = settings.max_concurrent_streams

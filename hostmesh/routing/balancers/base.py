@@ -4,12 +4,16 @@ counters."""
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from random import Random
 
+    from hostmesh.routing.balancers.p2c import P2c
     from hostmesh.routing.node import Node
+
+    AnyBalancer: TypeAlias = "P2c | Balancer"
+    """A balancer. Compiled code calls the default directly, and the others through the interpreter."""
 
 MAX_EFFORT = 5
 """Picks that may land on blocked nodes before the last resort; Linkerd's default. With an unhealthy fraction
