@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.tls.identity import PeerIdentity
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.server import Server
-    from hostmesh.pump.loop import Transport
+    from hostmesh.pump.loop import AnyTransport, Transport
 
 RESPONSE_LINES = b"Via: 1.1 hostmesh\r\n"
 SUCCESS_LINES = b"Via: 1.1 hostmesh\r\nl5d-success-class: 1.0\r\n"
@@ -40,7 +40,7 @@ class CallerConnection:
     version = 11
     """Of HTTP, for records of requests that could not be read."""
 
-    def __init__(self, server: Server, transport: Transport) -> None:
+    def __init__(self, server: Server, transport: AnyTransport) -> None:
         self._server = server
         self._transport = transport
         self._paused = False

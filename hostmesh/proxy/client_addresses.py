@@ -23,7 +23,7 @@ from hostmesh.routing.node import Node, NodeKey, reconcile
 
 if TYPE_CHECKING:
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Loop, TimerHandle
+    from hostmesh.pump.loop import AnyLoop, TimerHandle
     from hostmesh.routing.balancers.base import AnyBalancer
 
 MAX_PARKED = 1000
@@ -49,7 +49,7 @@ class ClientAddresses:
         self,
         *,
         id: Path,
-        loop: Loop,
+        loop: AnyLoop,
         balancer: AnyBalancer,
         make_accrual: Callable[[EndpointStack], Accrual | None],
         settings: ClientSettings,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.endpoint_stack import EndpointStack
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Transport
+    from hostmesh.pump.loop import AnyTransport
 
 ALL = Sent.ALL  # looking up a member of an enum costs as much as a call
 
@@ -59,7 +59,7 @@ class ClientSession:
         "reused",
     )
 
-    def __init__(self, endpoint: EndpointStack, transport: Transport, now: float) -> None:
+    def __init__(self, endpoint: EndpointStack, transport: AnyTransport, now: float) -> None:
         self.endpoint = endpoint
         self._transport = transport
         self.ex: Exchange | None = None

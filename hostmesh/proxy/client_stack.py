@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from hostmesh.naming.path import Path
     from hostmesh.proxy.exchange import Exchange
-    from hostmesh.pump.loop import Connecting, Loop, Session, Transport
+    from hostmesh.pump.loop import AnyLoop, Connecting, Session, Transport
     from hostmesh.routing.balancers.base import AnyBalancer
     from hostmesh.telemetry.metrics import Scope
 
@@ -54,7 +54,7 @@ class ClientStack(ClientAddresses):
         *,
         id: Path,
         addr: Var[Addr],
-        loop: Loop,
+        loop: AnyLoop,
         scope: Scope,
         limits: Limits,
         balancer: AnyBalancer,

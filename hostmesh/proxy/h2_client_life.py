@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hostmesh.proxy.h2_client_stream import H2EndpointStream
     from hostmesh.proxy.h2_pool import H2EndpointStack
     from hostmesh.proxy.h2_sending import Sending
-    from hostmesh.pump.loop import TimerHandle, Transport
+    from hostmesh.pump.loop import AnyTransport, TimerHandle
 
 
 class H2ClientLife(SessionListener):
@@ -47,7 +47,7 @@ class H2ClientLife(SessionListener):
 
     sending: Sending
 
-    def __init__(self, endpoint: H2EndpointStack, transport: Transport, now: float) -> None:
+    def __init__(self, endpoint: H2EndpointStack, transport: AnyTransport, now: float) -> None:
         client = endpoint.client
         # Declared in the class, mypy would take the union for the protocol in it.
         self.engine: AnyEngine

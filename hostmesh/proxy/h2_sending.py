@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hostmesh.protocol.h2.engine import Pairs
     from hostmesh.protocol.h2.engines import AnyEngine
     from hostmesh.proxy.halves import SendingOwner
-    from hostmesh.pump.loop import AnyTransport, Loop, TimerHandle
+    from hostmesh.pump.loop import AnyLoop, AnyTransport, TimerHandle
 
 FRAME: Final = 16_384
 """Bytes of one stream's turn: the largest frame that every peer takes (RFC 9113 section 4.2)."""
@@ -104,7 +104,9 @@ class Sending:
         "stalls",
     )
 
-    def __init__(self, engine: AnyEngine, transport: AnyTransport, owner: SendingOwner, loop: Loop) -> None:
+    def __init__(
+        self, engine: AnyEngine, transport: AnyTransport, owner: SendingOwner, loop: AnyLoop
+    ) -> None:
         self._engine = engine
         self._transport = transport
         self._owner = owner

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from hostmesh.base.env import Env
     from hostmesh.proxy.tcp_router import TcpRouter
-    from hostmesh.pump.loop import Loop, TimerHandle
+    from hostmesh.pump.loop import AnyLoop, TimerHandle
     from hostmesh.telemetry.metrics import Scope
 
 MAX_KEYS = 4096
@@ -70,7 +70,7 @@ class Router:
         *,
         label: str,
         env: Env,
-        loop: Loop,
+        loop: AnyLoop,
         scope: Scope,
         identifiers: list[Identifier],
         interpreter: Interpreter,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hostmesh.proxy.recorder import Counterpart
     from hostmesh.proxy.router import Router
     from hostmesh.proxy.secure_accept import SecureAccept, ServerTls, TlsStats
-    from hostmesh.pump.loop import Loop, Session, Transport
+    from hostmesh.pump.loop import AnyLoop, Session, Transport
     from hostmesh.telemetry.metrics import Scope
 
 HEAD_TIME = 10.0
@@ -99,7 +99,7 @@ class ServerSettings:
 class Server:
     """One per listening address."""
 
-    def __init__(self, loop: Loop, router: Router, settings: ServerSettings, scope: Scope) -> None:
+    def __init__(self, loop: AnyLoop, router: Router, settings: ServerSettings, scope: Scope) -> None:
         self.loop = loop
         self.router = router
         self.draining = False

@@ -14,12 +14,14 @@ from hostmesh.naming.addr import Endpoint
 
 if TYPE_CHECKING:
     from hostmesh.protocol.tls.identity import PeerIdentity
+    from hostmesh.pump.pump import Pump
     from hostmesh.pump.secure import SecureTransport
     from hostmesh.pump.transport import SocketTransport
     from hostmesh.pump.tunnel import OnEnd, Tunnel
 
+    # Compiled code calls the classes directly, and whatever else is one through the interpreter.
     AnyTransport: TypeAlias = "SocketTransport | SecureTransport | Transport"
-    """A transport. Compiled code calls the classes directly, and whatever else is one through the interpreter."""
+    AnyLoop: TypeAlias = "Pump | Loop"
 
 Address = tuple[str, int]
 """(numeric IP, port)."""
