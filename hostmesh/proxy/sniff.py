@@ -70,9 +70,13 @@ class Sniff:
         """Whether these bytes are a request to go on in HTTP/2 (RFC 7540 section 3.2), which was followed.
 
         Who asks otherwise than clients do (with a body, in a second request, not in one piece) is answered in HTTP/1.1:
-        a server may always do that.
+        a server may always do that. On http routers everybody is, as in Linkerd 1: Java's HttpClient asks for h2c
+        unasked, with its first request, and then cannot do in HTTP/2 what it can in HTTP/1.1. It fails requests above
+        our number of streams instead of opening connections, and waits for ever when an answer ends an upload early.
         """
         server = self._server
+        if server.router.protocol != "h2":
+            return False
         try:
             head = parse_request(data, server.limits)
         except MeshError:

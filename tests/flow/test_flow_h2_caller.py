@@ -110,7 +110,7 @@ def test_what_only_begins_like_the_preface(text: str) -> None:
 
 def test_upgrade_to_h2c() -> None:
     """An HTTP/1.1 request that asks for h2c is answered as stream 1, and the connection goes on in HTTP/2."""
-    world = World(http_config())
+    world = World(h2_config())
     (endpoint,) = world.serving()
     connection = caller(world, start=False)
     settings = connection.conn.initiate_upgrade_connection()
@@ -150,7 +150,7 @@ def test_upgrade_to_h2c() -> None:
 )
 def test_bad_upgrades_are_ordinary_requests(lines: str) -> None:
     """A request whose upgrade is not as it should be is answered in HTTP/1.1, without the field (F20)."""
-    world = World(http_config())
+    world = World(h2_config())
     (endpoint,) = world.serving()
     http = world.caller()
 
@@ -166,7 +166,7 @@ def test_bad_upgrades_are_ordinary_requests(lines: str) -> None:
 
 def test_base64_settings_of_an_upgrade_count() -> None:
     """The windows in HTTP2-Settings hold for the first answer."""
-    world = World(http_config())
+    world = World(h2_config())
     world.serving(answering(body=b"x" * 100))
     http = world.caller()
     settings = base64.urlsafe_b64encode(b"\x00\x04\x00\x00\x00\x0a").rstrip(b"=")
@@ -182,6 +182,26 @@ def test_base64_settings_of_an_upgrade_count() -> None:
     assert b"x" * 11 not in http.raw
     http.close()
     world.run(1.0)
+    world.check()
+
+
+def test_http_routers_answer_upgrades_in_http1() -> None:
+    """Who asks an http router for h2c gets as many connections as it opens, not one with a number of streams."""
+    world = World(http_config())
+    (endpoint,) = world.serving()
+    http = world.caller()
+
+    for _ in range(2):
+        http.send(
+            b"GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AAMAAABk\r\n\r\n"
+        )
+        call = http.expect()
+        world.finish(call)
+
+        assert call.status == 200
+    assert [each.get("upgrade") for each in endpoint.requests] == [None, None]
+    assert [each.get("http2-settings") for each in endpoint.requests] == [None, None]
     world.check()
 
 
