@@ -208,6 +208,27 @@ def test_lingering_close_reads_away_a_bounded_amount(world: World, monkeypatch: 
     assert session.data == b""
 
 
+def test_an_upload_behind_a_close_is_read_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that sends 20 MB before it reads gets them rid, and then our answer."""
+    monkeypatch.setattr(module, "LINGER_TIME", 1e6)
+    transport, session, far = world.pair()
+    transport.write(b"answer")
+    transport.close()
+    far.setblocking(False)
+
+    sent = stalled = 0
+    while sent < 20_000_000:
+        try:
+            sent += far.send(b"u" * 65536)
+            stalled = 0
+        except BlockingIOError:
+            stalled += 1
+            assert stalled < 1000
+        world.pump.step(wait=False)
+    assert (far.recv(10), far.recv(10)) == (b"answer", b"")
+    assert session.data == b""
+
+
 def test_lingering_ends_by_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that never closes is left after the linger time."""
     monkeypatch.setattr(module, "LINGER_TIME", 0.05)
