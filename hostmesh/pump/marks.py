@@ -29,7 +29,7 @@ WRITE_STALL = 60.0
 LINGER_READ: Final = 64 * 1024 * 1024
 """Bytes thrown away after an early close so that the peer reads our answer before it sees a reset (RFC 9112 9.6). Many
 callers read nothing until they have sent all: an upload of up to this is refused at once, a larger one after
-:data:`LINGER_TIME` and perhaps with a reset. All of it costs some 10 ms."""
+:data:`LINGER_TIME` and perhaps with a reset. Reading it takes some 15 ms in all."""
 
 LINGER_TIME = 2.0
 """Seconds that such a lingering close may take."""
