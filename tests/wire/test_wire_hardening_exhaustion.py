@@ -257,7 +257,7 @@ def test_r7_a_full_queue_answers_at_once(tmp_path: Path) -> None:
         go.set()
 
         assert [client.response().status for client in clients[:5]] == [200] * 5
-        assert each < 0.05
+        assert each < 0.5
         assert max(r.connection for r in built.endpoint.requests) <= 1
 
 

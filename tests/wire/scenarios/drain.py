@@ -49,11 +49,11 @@ def drain_under_load(
         after = [o for o in sent if o.sent > begin]
         refused = [o for o in outcomes if o.problem == "refused"]
         assert refused, "the port was never closed"
-        assert min(o.sent for o in refused) - begin < 1.0, "new connections were left hanging"
+        assert min(o.sent for o in refused) - begin < 3.0, "new connections were left hanging"
         assert all(client.is_closed() for client in silent + resting)
         web.close()
         agree([web], [*sent, *[Outcome(f"rest{n}", "GET", 200, "web", "", 0, 0, "") for n in range(5)]])
-        assert took < grace_ms / 1000 + 0.5
+        assert took < grace_ms / 1000 + 3
         return {
             "requests": len(sent),
             "failed": 0,
