@@ -37,7 +37,7 @@ CONNECT_TIMEOUT: Final = 1.0
 """Seconds for a TCP connect; finagle's fixed value, of which Linkerd has no key."""
 
 PICK_AGAIN = 5
-"""Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort)."""
+"""Picks made to find an endpoint that this request has not tried yet (balancers' maxEffort); then any other will do."""
 
 
 class ClientStack(ClientAddresses):
@@ -161,11 +161,7 @@ class ClientStack(ClientAddresses):
             self._nobody(ex)
             return None
         if ex.tried is not None and node in ex.tried:
-            for _ in range(PICK_AGAIN):
-                other = self.balancer.pick(now)
-                if other is not None and other not in ex.tried:
-                    node = other
-                    break
+            node = self._untried(ex.tried, now) or node
         assert isinstance(node, EndpointStack)
         if node.fail_fast is not None and node.fail_fast.refuses:
             other_node = self._not_refusing(now)
@@ -188,6 +184,18 @@ class ClientStack(ClientAddresses):
             answer_here(ex, self, node, now)
             return None
         return node
+
+    def _untried(self, tried: set[EndpointStack], now: float) -> Node | None:
+        """An endpoint that is none of ``tried``; None if all others are ejected."""
+        for _ in range(PICK_AGAIN):
+            other = self.balancer.pick(now)
+            if other is not None and other not in tried:
+                return other
+        # One that refuses has nothing to do, so a balancer that looks for the least loaded of few picks it each time.
+        for stack in self.endpoints:
+            if stack not in tried and stack.is_open(now):
+                return stack
+        return None
 
     def _not_refusing(self, now: float) -> EndpointStack | None:
         for node in self.endpoints:

@@ -26,6 +26,20 @@ def test_a_failed_connect_requeues_every_method(method: str) -> None:
     world.check()
 
 
+def test_a_failed_connect_requeues_to_a_busy_endpoint() -> None:
+    """However much less the one that refuses has to do: what was tried is not tried again while another is there."""
+    world = World(config(client="failureAccrual: {kind: none}"))
+    (alive,) = world.serving(answering(after=5.0))
+    world.name("web", alive, "10.0.0.77:80")
+
+    calls = [world.caller().request() for _ in range(40)]
+    world.finish(*calls)
+
+    assert {call.status for call in calls} == {200}
+    assert 0 < world.loop.dialled["10.0.0.77", 80] <= 40
+    world.check()
+
+
 def test_a_dead_endpoint_is_ejected_by_its_failed_connects() -> None:
     """Five in a row trip the default accrual; after that it is not dialled until it is probed."""
     world = World()
