@@ -26,8 +26,8 @@ protocol/tls/ alpn codec contexts records server_hello
 proxy/       attempts branch caller_answers caller_life caller_session client_addresses client_session
 proxy/       client_stack compress connect_h2 context endpoint_stack exchange exchange_state grpc_methods
 proxy/       h2_caller h2_caller_life h2_caller_stream h2_client h2_client_life h2_client_stream
-proxy/       h2_liveness h2_pool h2_sending named_session path_binding path_stack recorder refusals
-proxy/       respond router secure_accept server server_counts service_names sniff stats stream_stats
+proxy/       h2_liveness h2_pool h2_sending h2_waiting named_session path_binding path_stack recorder refusals
+proxy/       respond router secure_accept server service_names sniff stats stream_stats
 proxy/       stream_transport tcp_client tcp_connect tcp_exchange tcp_router tunnel tunnel_h2
 pump/        listen output pump secure transport wheel
 routing/     accrual budget draw failfast node retry
@@ -37,7 +37,7 @@ telemetry/   buckets stat tally
 """What runs for every request, and what inherits from that: a class of Python cannot inherit from a compiled one.
 
 Left out are configuration classes (attrs), protocols and exceptions, classes that plugins inherit from, and what runs
-once per connection or less.
+less than once per connection.
 """
 
 

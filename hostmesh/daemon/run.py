@@ -22,6 +22,7 @@ from hostmesh.daemon.build import uses_tls
 from hostmesh.daemon.linker import Linker
 from hostmesh.daemon.logs import Logs
 from hostmesh.daemon.observe import Observers
+from hostmesh.daemon.process import notify, raise_descriptor_limit
 from hostmesh.daemon.shared import Shared
 from hostmesh.daemon.view import fill_view
 from hostmesh.pump.clock import SystemEnv
@@ -119,7 +120,7 @@ class Base:
     def run(self, main: Callable[[], Any]) -> Any:
         """Run the loop, with ``main`` as trio's main task, until it returns."""
         sys.setswitchinterval(SWITCH_INTERVAL)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         # Keys and tokens are in memory (X7). A process that cannot be dumped at all (PR_SET_DUMPABLE) could not be
         # looked at by its own user either: /proc/PID/fd, py-spy.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -250,7 +251,7 @@ class Daemon:
             seed=self.env.seed,
             pid=os.getpid(),
         )
-        _notify(b"READY=1")
+        notify(b"READY=1")
         if self.on_ready is not None:
             self.on_ready()
 
@@ -291,7 +292,7 @@ class Daemon:
         self.stopping.set()
 
     async def _drain(self) -> None:
-        _notify(b"STOPPING=1")
+        notify(b"STOPPING=1")
         grace = self.config.admin.shutdown_grace_ms / 1000
         with trio.move_on_after(min(grace, WITHDRAW_S + 0.5)):
             await self.linker.withdraw()
@@ -383,19 +384,3 @@ class Daemon:
         self.reloads += 1
         self.log.info("reloaded", why=why, routers=list(self.linker.routers))
         return True
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _notify(state: bytes) -> None:
-    """Tell systemd (sd_notify(3)); nothing happens outside a unit of Type=notify."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        if address[0] == "@":
-            address = "\0" + address[1:]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(state, address)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from hostmesh.base.errors import MeshError
 from hostmesh.base.reasons import Reason
+from hostmesh.proxy.h2_waiting import Waiting
 from hostmesh.pump.marks import HIGH_MARK, LOW_MARK
 
 if TYPE_CHECKING:
@@ -53,27 +54,6 @@ MAX_STALLS: Final = 100
 CONTROL_MARK: Final = HIGH_MARK
 """Bytes of frames other than DATA written while the socket takes nothing; above it the peer, who provokes them (PING,
 SETTINGS, requests to be refused) and does not read the answers, is not read any more."""
-
-
-class _Waiting:
-    """What one stream has to send."""
-
-    __slots__ = ("at", "blocked", "end", "gone", "listed", "pieces", "since", "size", "stream", "trailers")
-
-    def __init__(self, stream: int, now: float) -> None:
-        self.stream = stream
-        self.pieces: deque[bytes] = deque()
-        self.at = 0
-        """Bytes of the first piece that have left."""
-        self.size = 0
-        self.end = False
-        self.trailers: Pairs | None = None
-        self.blocked = False
-        self.gone = False
-        self.listed = True
-        """In the ring; else a window is closed."""
-        self.since = now
-        """When it moved last, or began to wait."""
 
 
 class Sending:
@@ -112,10 +92,10 @@ class Sending:
         self._owner = owner
         self._loop = loop
         self._turns = loop.turn
-        self._waiting: dict[int, _Waiting] = {}
-        self._ring: deque[_Waiting] = deque()
+        self._waiting: dict[int, Waiting] = {}
+        self._ring: deque[Waiting] = deque()
         """Those who may send as far as is known, who is next in front."""
-        self._held: dict[int, _Waiting] = {}
+        self._held: dict[int, Waiting] = {}
         """Those who found a window closed, in the order in which their turns come."""
         self._dirty = False
         self._unflushed = 0
@@ -157,7 +137,7 @@ class Sending:
                     self._engine.send_data(stream, data[:room], False)
                     self._passed(room)
                     data = data[room:]
-            waiting = self._waiting[stream] = _Waiting(stream, self._loop.now())
+            waiting = self._waiting[stream] = Waiting(stream, self._loop.now())
             self._ring.append(waiting)
             # Its head may be in the engine still, and must not wait for a window.
             self.flush_soon()
@@ -227,7 +207,7 @@ class Sending:
         for stream in writable:
             self._owner.stream_writable(stream)
 
-    def _turn(self, waiting: _Waiting, room: int) -> None:
+    def _turn(self, waiting: Waiting, room: int) -> None:
         """One frame of ``waiting``, of at most ``room`` bytes."""
         engine = self._engine
         at = waiting.at
@@ -370,7 +350,7 @@ class Sending:
         if self._waiting and not self._is_watched():
             self._watch(min(due - now, STALL if self.size <= self.cap else STALL_OVER_CAP))
 
-    def _give_up(self, waiting: _Waiting, reason: Reason, why: str) -> None:
+    def _give_up(self, waiting: Waiting, reason: Reason, why: str) -> None:
         size = waiting.size
         self.forget(waiting.stream)
         self.stalls += 1
@@ -400,5 +380,5 @@ def _flush(sending: Sending) -> None:
     sending.flush()
 
 
-def _size_of(waiting: _Waiting) -> int:
+def _size_of(waiting: Waiting) -> int:
     return waiting.size

@@ -20,11 +20,12 @@ from hostmesh.protocol.upgrade import WEBSOCKET
 from hostmesh.proxy.announced import HEADER_TIME, AnnouncedAccept, Announcers
 from hostmesh.proxy.caller_session import CallerSession
 from hostmesh.proxy.h2_caller_life import H2CallerLife, H2Stats
-from hostmesh.proxy.server_counts import ServerCounts
 from hostmesh.proxy.sniff import Sniff
+from hostmesh.proxy.stats import Ledger, ScopeStats
 from hostmesh.proxy.tunnel import TUNNEL_IDLE, Tunnel, TunnelStats
 
 if TYPE_CHECKING:
+    from hostmesh.protocol.h1_message import ResponseHead
     from hostmesh.proxy.caller_life import CallerLife
     from hostmesh.proxy.exchange import Exchange
     from hostmesh.proxy.recorder import Counterpart
@@ -110,10 +111,7 @@ class Server:
         self._tunnels: TunnelStats | None = None
         self._h2_stats: H2Stats | None = None
         self._tls_stats: TlsStats | None = None
-        counts = ServerCounts(scope)
-        self.stats = counts.stats
-        self.done = counts.done
-        """Called at the end of every exchange."""
+        self.stats = ScopeStats(scope, statuses=True)
         self.nacks = scope.counter("nacks")
         self.connects = scope.counter("connects")
         self.closes = scope.counter("closes")
@@ -229,6 +227,45 @@ class Server:
             self.sent_bytes.value += sent
             if not self.sessions and self.on_empty is not None:
                 self.on_empty()
+
+    def done(self, ex: Exchange, status: int, micros: int, ok: bool, now: float) -> None:
+        """The end of every exchange: the caller's view of it."""
+        stats = self.stats
+        stats.pending -= 1
+        response = ex.response
+        if response is not None and not response.plain:
+            served = self._served(ex, response, ok)
+        else:
+            served = 0 < status < 500
+        path = ex.path
+        if path is not None and served == ok:
+            ledger = path.ledgers.get(stats)
+            if ledger is None:
+                ledger = path.ledgers[stats] = Ledger(stats, path.stats)
+            ledger.add(status if ok else ~status, micros)
+        else:
+            if path is not None:
+                if not path.judged_from:
+                    # HTTP says 200 whatever a gRPC call came to: the verdict of its classifier counts here, too.
+                    served = ok
+                path.stats.done(status, micros, ok)
+            stats.done(status, micros, served)
+        error = ex.error
+        if error is not None:
+            stats.failed(error.reason)
+        recorder = ex.router.recorder
+        if recorder is not None:
+            recorder.exchange_done(ex, micros, ok, now)
+
+    def _served(self, ex: Exchange, response: ResponseHead, ok: bool) -> bool:
+        path = ex.path
+        if path is not None and not path.judged_from:
+            return ok
+        # The next hop's own verdict, where it is a linkerd or a hostmesh, else the status alone (reference 9.2).
+        for name, value in response.special:
+            if name == b"l5d-success-class":
+                return value[:1] != b"0"
+        return 0 < ex.status < 500
 
     def refused(self, session: Counterpart, error: MeshError, now: float) -> None:
         """Account a request that did not get as far as an exchange: its head or its framing was refused."""

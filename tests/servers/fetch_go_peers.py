@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.servers.fetch import SERVERS, Unavailable, _only_one
-from tests.servers.fetch_kube import go_compiler, installed_go
+from tests.servers.fetch_kube import build_go, go_compiler, installed_go
 
 MODULE = Path(__file__).parents[1] / "interop" / "go_peers"
-
-BUILD_S = 600
-"""How long the build may take: many times what it does, for machines that are busy."""
 
 
 def go_peers(*, fetch_go: bool | None = None) -> Path:
@@ -40,26 +36,7 @@ def go_peers(*, fetch_go: bool | None = None) -> Path:
                 )
             go = go_compiler()
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        command = ["nice", "-n", "10", str(go), "build", "-p", "1", "-mod=readonly", "-trimpath"]
-        command += ["-ldflags", "-s -w", "-o", str(part), "."]
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}
-        try:
-            subprocess.run(
-                command,
-                cwd=MODULE,
-                env=environment,
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=BUILD_S,
-            )
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.strip().splitlines()[-3:]
-            raise Unavailable(f"go build failed: {' / '.join(said)}", f"see {MODULE}") from error
-        except subprocess.TimeoutExpired as error:
-            raise Unavailable(f"go build took over {BUILD_S} s", "build it beforehand") from error
-        part.rename(path)
+        build_go(go, MODULE, ".", path)
         return path
 
 
